@@ -1,0 +1,1 @@
+"""The SDK: typed clients of the debt-mgmt service."""

@@ -1,0 +1,288 @@
+"""An account's state: balances, positions, reservations, levels, and the work that is pending. All frozen."""
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+
+import msgspec
+
+from debt_mgmt.core.money import ZERO
+
+
+class Side(StrEnum):
+    BUY = "BUY"
+    SELL = "SELL"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.BUY else -1
+
+    @property
+    def opposite(self) -> "Side":
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class PositionSide(StrEnum):
+    NET = "NET"
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class PositionMode(StrEnum):
+    ONE_WAY = "ONE_WAY"
+    HEDGE = "HEDGE"
+
+
+class MarginMode(StrEnum):
+    CROSS = "CROSS"
+    ISOLATED = "ISOLATED"
+
+
+class Environment(StrEnum):
+    SANDBOX = "SANDBOX"
+    TESTNET = "TESTNET"
+    LIVE = "LIVE"
+
+
+class RiskLevel(StrEnum):
+    NORMAL = "NORMAL"
+    WARNING = "WARNING"
+    CRITICAL = "CRITICAL"
+    LIQUIDATING = "LIQUIDATING"
+    UNKNOWN = "UNKNOWN"
+
+
+class TradingState(StrEnum):
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One open position (or one leg of a hedge). `quantity` is signed, in contracts; never zero."""
+
+    symbol: str
+    side: PositionSide
+    quantity: Decimal
+    entry_price: Decimal
+    leverage: Decimal
+    margin_mode: MarginMode
+    opened_at: datetime
+    isolated_margin: Decimal = ZERO
+    """Posted for this position alone, in the settlement asset; zero in cross mode."""
+    realized_pnl: Decimal = ZERO
+    """Realised since the position was opened, in the settlement asset, before fees."""
+
+    @property
+    def key(self) -> str:
+        return position_key(self.symbol, self.side)
+
+
+def position_key(symbol: str, side: PositionSide) -> str:
+    return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
+
+
+class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Margin held for an open order. `quantity` is what is still open; reduce-only reservations hold nothing."""
+
+    reservation_id: str
+    symbol: str
+    position_side: PositionSide
+    side: Side
+    quantity: Decimal
+    original_quantity: Decimal
+    price: Decimal
+    """The price the margin is counted at: see `check.margin_price`."""
+    created_at: datetime
+    expires_at: datetime
+    reduce_only: bool = False
+    open_loss: Decimal = ZERO
+    """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
+    client_order_id: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Limits of one account; None is not limited (at account level: the house's default counts)."""
+
+    max_leverage: Decimal | None = None
+    max_position_quantity: Decimal | None = None
+    max_position_notional: Decimal | None = None
+    max_exposure_notional: Decimal | None = None
+    max_concurrent_positions: int | None = None
+    max_open_reservations: int | None = None
+    max_daily_loss: Decimal | None = None
+    max_daily_loss_fraction: Decimal | None = None
+    max_drawdown_fraction: Decimal | None = None
+    order_rate_count: int | None = None
+    order_rate_interval_seconds: int | None = None
+    breaker_cool_down_seconds: int | None = None
+
+
+class BreakerKind(StrEnum):
+    DAILY_LOSS = "DAILY_LOSS"
+    DRAWDOWN = "DRAWDOWN"
+
+
+class Breaker(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tripped circuit breaker: new risk is refused until `until`, and until the loss is back within its limit."""
+
+    kind: BreakerKind
+    tripped_at: datetime
+    until: datetime
+    value: Decimal
+    limit: Decimal
+
+
+class Baselines(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What losses are measured from, in the account's currency. Transfers move both by their own amount."""
+
+    day: str
+    day_equity: Decimal
+    peak_equity: Decimal
+    day_realized_pnl: dict[str, Decimal] = {}
+    """Realised today per settlement asset, before fees."""
+
+
+class AlertKind(StrEnum):
+    LEVEL_RAISED = "LEVEL_RAISED"
+    LEVEL_LOWERED = "LEVEL_LOWERED"
+    LEVEL_UNKNOWN = "LEVEL_UNKNOWN"
+    LIQUIDATION_STARTED = "LIQUIDATION_STARTED"
+    LIQUIDATION_FINISHED = "LIQUIDATION_FINISHED"
+    BANKRUPTCY = "BANKRUPTCY"
+    BREAKER_TRIPPED = "BREAKER_TRIPPED"
+    BREAKER_RESET = "BREAKER_RESET"
+    TRADING_HALTED = "TRADING_HALTED"
+    TRADING_RESUMED = "TRADING_RESUMED"
+
+
+class Severity(StrEnum):
+    INFO = "INFO"
+    WARNING = "WARNING"
+    CRITICAL = "CRITICAL"
+
+
+class MarkUsed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A price that a decision was made on, kept with the decision so that it can be replayed."""
+
+    symbol: str
+    price: Decimal
+    source: str
+    source_time: datetime
+    received_at: datetime
+
+
+class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
+    alert_id: str
+    kind: AlertKind
+    severity: Severity
+    at: datetime
+    level: RiskLevel
+    message: str
+    utilization: Decimal | None = None
+    subject: str = ""
+    marks: tuple[MarkUsed, ...] = ()
+
+
+class ReductionCause(StrEnum):
+    FORCED = "FORCED"
+    REQUESTED = "REQUESTED"
+    ISOLATED = "ISOLATED"
+
+
+class ReductionStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One reduce-only order of a plan. Its client order id is derived, so a repeat is recognised."""
+
+    step: int
+    client_order_id: str
+    symbol: str
+    position_side: PositionSide
+    side: Side
+    quantity: Decimal
+    cause: ReductionCause
+    filled_quantity: Decimal = ZERO
+    price: Decimal | None = None
+    done: bool = False
+
+
+class Reduction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Positions being closed, by force or on request: journaled before the first order, ended by an event."""
+
+    plan_id: str
+    cause: ReductionCause
+    reason: str
+    started_at: datetime
+    steps: tuple[ReductionStep, ...]
+    utilization_before: Decimal | None = None
+    utilization_after: Decimal | None = None
+    marks: tuple[MarkUsed, ...] = ()
+    ended_at: datetime | None = None
+    deficit: Decimal | None = None
+    """What was lost beyond the account's equity, in its currency; None where nothing was."""
+
+    @property
+    def open_steps(self) -> tuple[ReductionStep, ...]:
+        return tuple(step for step in self.steps if not step.done)
+
+
+class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The figures of an account as they are shown: requirements rounded up, what is owned rounded down. None is unknown."""
+
+    equity: Decimal | None = None
+    margin_used: Decimal | None = None
+    margin_available: Decimal | None = None
+    margin_utilization: Decimal | None = None
+    maintenance_margin: Decimal | None = None
+    maintenance_ratio: Decimal | None = None
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """One side of a movement of money. The postings of an event sum to zero in each asset.
+
+    `ledger` "wallet" is the account's own balance; "external", "venue", "fees" and "insurance" are the other sides.
+    """
+
+    ledger: str
+    asset: str
+    amount: Decimal
+
+
+class Account(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that is known of one account except prices."""
+
+    account_id: str
+    owner: str
+    broker: str
+    environment: Environment
+    currency: str
+    created_at: datetime
+    position_mode: PositionMode = PositionMode.ONE_WAY
+    margin_mode: MarginMode = MarginMode.CROSS
+    balances: dict[str, Decimal] = {}
+    positions: dict[str, Position] = {}
+    leverage: dict[str, Decimal] = {}
+    margin_modes: dict[str, MarginMode] = {}
+    reservations: dict[str, Reservation] = {}
+    limits: Limits = Limits()
+    level: RiskLevel = RiskLevel.NORMAL
+    level_before_unknown: RiskLevel = RiskLevel.NORMAL
+    trading_state: TradingState = TradingState.ACTIVE
+    trading_reason: str = ""
+    trading_state_is_automatic: bool = True
+    realized_pnl: dict[str, Decimal] = {}
+    """Realised in all per settlement asset, before fees."""
+    fees_paid: dict[str, Decimal] = {}
+    baselines: Baselines | None = None
+    breakers: dict[str, Breaker] = {}
+    isolated_alerts: dict[str, RiskLevel] = {}
+    """Position key → level last alerted, for isolated positions."""
+    orders_in_window: int = 0
+    window_started_at: datetime | None = None
+    reduction: Reduction | None = None
+    past_reductions: tuple[Reduction, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    starting_capital: Decimal | None = None
+    starting_asset: str = ""
+    reset_count: int = 0
+    last_reset_at: datetime | None = None
+    closed_at: datetime | None = None

@@ -1,0 +1,657 @@
+"""The check before a trade: does an order fit, why not, what would it hold, and how large could it be."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core.account import (
+    Account,
+    Figures,
+    MarginMode,
+    Position,
+    PositionMode,
+    Side,
+    TradingState,
+    position_key,
+)
+from debt_mgmt.core.commands import Order
+from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
+from debt_mgmt.core.limits import loss_violations
+from debt_mgmt.core.margin import (
+    OrderUse,
+    Summary,
+    World,
+    add_reservation,
+    figures,
+    figures_of,
+    leverage_of,
+    order_use,
+    summarize,
+    unit_margin,
+    usable_mark,
+)
+from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.money import ZERO, floor_to_step, owned, ratio, required
+from debt_mgmt.core.refusals import Reason, Violation, by_precedence
+from debt_mgmt.core.settings import effective_limits
+
+
+class CheckResult(msgspec.Struct, frozen=True):
+    """The answer to one order. Amounts in the account's currency; None is unknown.
+
+    `margin_required` is what the order adds to margin used, times the house's buffer; that much must be available.
+    `largest_buy` and `largest_sell` are the quantities that would pass now; what only reduces always passes.
+    """
+
+    order: Order
+    fits: bool
+    reducing: bool
+    violations: tuple[Violation, ...] = ()
+    margin_required: Decimal | None = None
+    initial_margin: Decimal | None = None
+    before: Figures = Figures()
+    after: Figures = Figures()
+    largest_buy: Decimal | None = None
+    largest_sell: Decimal | None = None
+    mark: Mark | None = None
+    margin_price: Decimal | None = None
+    open_loss: Decimal = ZERO
+
+
+class SymbolView:
+    """One instrument as an order on it sees the account."""
+
+    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "rate", "unit", "use")
+
+    def __init__(self, instrument: Instrument, mark: Mark, rate: Decimal, leverage: Decimal, use: OrderUse) -> None:
+        self.instrument = instrument
+        self.mark = mark
+        self.rate = rate
+        self.leverage = leverage
+        self.use = use
+        self.unit = unit_margin(instrument, mark.price, leverage)
+        """Initial margin of one contract at the mark."""
+        self.leverage_violations: tuple[Violation, ...] = ()
+        self.largest: dict[Side, Decimal] = {}
+        """Largest quantity that passes at the mark, in one-way mode."""
+
+
+class AccountView:
+    """An account prepared for checking orders: its summary and what stands in the way of any new risk.
+
+    Valid while the account and the marks it rests on are unchanged (`is_current`). Checking does not change it;
+    `hold` does, and belongs on a `scratch` copy.
+    """
+
+    def __init__(self, account: Account, world: World, summary: Summary | None = None) -> None:
+        self.account = account
+        self.world = world
+        self.summary = summary if summary is not None else summarize(account, world)
+        self.limits = effective_limits(world.settings.limits, account.limits)
+        self.equity = self.summary.equity
+        self.used = self.summary.used
+        self.open_reservations = len(account.reservations)
+        self.orders_added = 0
+        self.standing = standing_violations(account, world, self.summary, self.limits)
+        self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
+        self.symbols: dict[str, SymbolView] = {}
+        self.before = figures(self.summary)
+        self.most_used = world.settings.liquidation_threshold * self.equity
+        self.limits_on_size = any(
+            limit is not None
+            for limit in (
+                self.limits.max_position_notional,
+                self.limits.max_position_quantity,
+                self.limits.max_exposure_notional,
+            )
+        )
+
+    def is_current(self, account: Account, world: World) -> bool:
+        """Whether this view still holds for `account` in `world`."""
+        if account is not self.account or world.house is not self.world.house:
+            return False
+        marks = world.marks
+        return all(marks.get(mark.symbol) is mark for mark in self.summary.marks) and all(
+            marks.get(symbol) is view.mark for symbol, view in self.symbols.items()
+        )
+
+    def scratch(self) -> "AccountView":
+        """A copy to hold orders on, for a sequence that must not use the same margin twice."""
+        return AccountView(self.account, self.world, self.summary)
+
+    @property
+    def available(self) -> Decimal:
+        return max(ZERO, self.equity - self.used)
+
+    def symbol(self, name: str) -> SymbolView | Violation:
+        """The instrument's view, or why there is none: it is unknown or has no price."""
+        view = self.symbols.get(name)
+        if view is not None:
+            return view
+        account, world = self.account, self.world
+        instrument = world.house.instruments.get(name)
+        if instrument is None:
+            return Violation(Reason.UNKNOWN_INSTRUMENT, subject=name)
+        mark = usable_mark(account, world, name)
+        if mark is None:
+            return Violation(Reason.MISSING_MARK, subject=name)
+        try:
+            rate = asset_price(
+                instrument.settle, account.currency, world.house.assets, world.house.instruments, world.marks, {}
+            )
+        except Unpriced as unpriced:
+            return Violation(Reason.MISSING_MARK, subject=unpriced.missing)
+        held = [one for one in self.summary.positions if one.position.symbol == name]
+        use = order_use(account, world, instrument, held, rate)
+        for reservation in account.reservations.values():
+            if reservation.symbol == name and not reservation.reduce_only:
+                add_reservation(use, reservation)
+        view = SymbolView(instrument, mark, rate, leverage_of(account, world.settings, name), use)
+        view.leverage_violations = leverage_violations(account, world, name, view.leverage)
+        self.symbols[name] = view
+        return view
+
+    def hold(self, order: Order, result: CheckResult) -> None:
+        """Count an accepted order as reserved, for the orders checked after it."""
+        self.open_reservations += 1
+        self.orders_added += 1
+        view = self.symbol(order.symbol)
+        if result.reducing or isinstance(view, Violation):
+            return
+        assert result.margin_price is not None
+        unit = unit_margin(view.instrument, result.margin_price, view.leverage, result.open_loss)
+        before = view.use.order_margin()
+        (view.use.buys if order.side is Side.BUY else view.use.sells).append((order.quantity, unit))
+        self.used += (view.use.order_margin() - before) * view.rate
+        for other in self.symbols.values():
+            other.largest.clear()
+
+
+def standing_violations(account: Account, world: World, summary: Summary, limits: object) -> tuple[Violation, ...]:
+    """What refuses every order that adds risk, whatever its size."""
+    found: list[Violation] = []
+    if account.closed_at is not None:
+        found.append(Violation(Reason.ACCOUNT_CLOSED, subject=account.account_id))
+    if account.trading_state is TradingState.HALTED:
+        found.append(Violation(Reason.TRADING_HALTED, subject=account.account_id, note=account.trading_reason))
+    if account.trading_state is TradingState.REDUCING:
+        found.append(Violation(Reason.TRADING_REDUCING, subject=account.account_id, note=account.trading_reason))
+    halt = world.house.halt_for(account.owner)
+    if halt is not None:
+        found.append(Violation(Reason.HOUSE_HALTED, subject=halt.owner or "everyone", note=halt.reason))
+    found += (Violation(Reason.MISSING_MARK, subject=symbol) for symbol in summary.missing)
+    found += loss_violations(account, world, summary)
+    return tuple(found)
+
+
+def leverage_violations(account: Account, world: World, symbol: str, leverage: Decimal) -> tuple[Violation, ...]:
+    """Caps on leverage that hold whatever the size: the account's, the house's and the broker's."""
+    found: list[Violation] = []
+    limits = effective_limits(world.settings.limits, account.limits)
+    account_cap = world.settings.max_leverage
+    if limits.max_leverage is not None:
+        account_cap = min(account_cap, limits.max_leverage)
+    if leverage > account_cap:
+        found.append(Violation(Reason.LEVERAGE_ABOVE_ACCOUNT, symbol, leverage, account_cap))
+    broker_cap = world.settings.broker_max_leverage.get(account.broker)
+    if broker_cap is not None and leverage > broker_cap:
+        found.append(Violation(Reason.LEVERAGE_ABOVE_BROKER, symbol, leverage, broker_cap))
+    return tuple(found)
+
+
+def margin_price(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
+    """The price an order's margin is counted at: its limit, or the mark where a fill there would need more.
+
+    A sell below the mark fills at the mark or better, so it can't be made cheap by a low limit; inverse contracts
+    are worth more coin at a lower price, so there it is the buy above the mark.
+    """
+    if limit is None:
+        return mark
+    if instrument.inverse:
+        return min(limit, mark) if side is Side.BUY else limit
+    return limit if side is Side.BUY else max(limit, mark)
+
+
+def open_loss(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
+    """Loss of one contract, in the settlement asset, if the order fills at its limit while the mark stays."""
+    if limit is None:
+        return ZERO
+    worse = limit - mark if side is Side.BUY else mark - limit
+    if worse <= 0:
+        return ZERO
+    if instrument.inverse:
+        return instrument.contract_size * worse / (limit * mark)
+    return instrument.contract_size * worse
+
+
+def held_leg(account: Account, order: Order) -> Position | None:
+    return account.positions.get(position_key(order.symbol, order.position_side))
+
+
+def is_reducing(account: Account, order: Order) -> bool:
+    """Whether the order can only reduce what is held. Such an order passes every check, whatever else is open."""
+    leg = held_leg(account, order)
+    if leg is None or leg.quantity * order.side.sign >= 0:
+        return False
+    return order.reduce_only or order.quantity <= abs(leg.quantity)
+
+
+def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool = True) -> CheckResult:
+    """Check one order against the account. Pure: the same view, order and time give the same answer.
+
+    A reducing order fits always. Any other order is answered with every violation, in order of precedence.
+    """
+    account = view.account
+    symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
+    if is_reducing(account, order):
+        return reducing_result(view, symbol, order)
+    if isinstance(symbol, Violation):
+        violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
+        return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
+    instrument, mark = symbol.instrument, symbol.mark
+    price = margin_price(instrument, order.side, order.price, mark.price)
+    loss = open_loss(instrument, order.side, order.price, mark.price)
+    unit = symbol.unit if order.price is None else unit_margin(instrument, price, symbol.leverage, loss)
+    found = list(view.standing)
+    found += symbol.leverage_violations
+    found += stale_violations(view, symbol, at)
+    found += terms_violations(view, symbol, order)
+    found += rate_violations(view, at)
+    added, sized = size_violations(view, symbol, order.side, order.quantity, unit)
+    found += sized
+    used_after = view.used + added
+    largest_buy = largest_sell = None
+    if with_largest or found:
+        largest_buy = largest(view, symbol, order, Side.BUY, at)
+        largest_sell = largest(view, symbol, order, Side.SELL, at)
+    known = not view.summary.missing
+    return CheckResult(
+        order=order,
+        fits=not found,
+        reducing=False,
+        violations=by_precedence(found) if found else (),
+        margin_required=required(added * view.world.settings.margin_buffer),
+        initial_margin=required(notional(instrument, order.quantity, price) / symbol.leverage * symbol.rate),
+        before=view.before,
+        after=figures_of(view.equity, used_after, maintenance_after(view, symbol, order)) if known else Figures(),
+        largest_buy=largest_buy,
+        largest_sell=largest_sell,
+        mark=mark,
+        margin_price=price,
+        open_loss=loss,
+    )
+
+
+class BriefCheck(msgspec.Struct, frozen=True):
+    """What a batch answers for each order: the verdict and what is left, without the working."""
+
+    fits: bool
+    reducing: bool
+    margin_required: Decimal
+    margin_available_after: Decimal
+    margin_utilization_after: Decimal | None
+    refused: CheckResult | None = None
+
+
+def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) -> BriefCheck:
+    """`check` for batches: same rules and verdict, fewer figures; a refused order carries its full result.
+
+    With `hold`, an order that fits is counted for the next one.
+    """
+    symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
+    if isinstance(symbol, Violation) or is_reducing(view.account, order) or view.standing:
+        return brief_of(view, check(view, order, at), hold)
+    if order.price is None:
+        unit = symbol.unit
+    else:
+        loss = open_loss(symbol.instrument, order.side, order.price, symbol.mark.price)
+        price = margin_price(symbol.instrument, order.side, order.price, symbol.mark.price)
+        unit = unit_margin(symbol.instrument, price, symbol.leverage, loss)
+    added, sized = size_violations(view, symbol, order.side, order.quantity, unit)
+    if (
+        sized
+        or symbol.leverage_violations
+        or terms_violations(view, symbol, order)
+        or stale_violations(view, symbol, at)
+        or rate_violations(view, at)
+    ):
+        return brief_of(view, check(view, order, at), hold)
+    used_after = view.used + added
+    brief = BriefCheck(
+        True,
+        False,
+        required(added * view.world.settings.margin_buffer),
+        owned(max(ZERO, view.equity - used_after)),
+        ratio(used_after, view.equity),
+    )
+    if hold:
+        view.open_reservations += 1
+        view.orders_added += 1
+        view.used = used_after
+        (symbol.use.buys if order.side is Side.BUY else symbol.use.sells).append((order.quantity, unit))
+    return brief
+
+
+def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
+    if result.fits and hold:
+        view.hold(result.order, result)
+    return BriefCheck(
+        result.fits,
+        result.reducing,
+        result.margin_required if result.margin_required is not None else ZERO,
+        owned(view.available),
+        ratio(view.used, view.equity),
+        None if result.fits else result,
+    )
+
+
+def stale_violations(view: AccountView, symbol: SymbolView, at: datetime) -> list[Violation]:
+    """Marks too old for new risk: of the instrument itself and of everything the account's figures rest on."""
+    max_age = view.world.settings.pre_trade_max_age
+    oldest = at - max_age
+    if symbol.mark.received_at >= oldest and (view.oldest is None or view.oldest >= oldest):
+        return []
+    marks = {mark.symbol: mark for mark in (*view.summary.marks, symbol.mark)}
+    return [
+        Violation(Reason.STALE_MARK, mark.symbol, seconds(at - mark.received_at), seconds(max_age))
+        for mark in marks.values()
+        if mark.received_at < oldest
+    ]
+
+
+def seconds(duration: timedelta) -> Decimal:
+    """A duration in seconds, at milliseconds."""
+    return Decimal(duration // timedelta(milliseconds=1)) / 1000
+
+
+def terms_violations(view: AccountView, symbol: SymbolView, order: Order) -> list[Violation]:
+    """Whether the venue would take the order's quantity and price."""
+    instrument, quantity = symbol.instrument, order.quantity
+    found: list[Violation] = []
+    if quantity < instrument.min_quantity:
+        found.append(Violation(Reason.QUANTITY_BELOW_MINIMUM, order.symbol, quantity, instrument.min_quantity))
+    if quantity % instrument.lot:
+        found.append(Violation(Reason.QUANTITY_STEP, order.symbol, quantity, instrument.lot))
+    if order.price is not None and order.price % instrument.tick:
+        found.append(Violation(Reason.PRICE_STEP, order.symbol, order.price, instrument.tick))
+    if instrument.max_quantity is not None and quantity > instrument.max_quantity:
+        found.append(Violation(Reason.QUANTITY_ABOVE_MAXIMUM, order.symbol, quantity, instrument.max_quantity))
+    if instrument.min_notional:
+        value = notional(instrument, quantity, order.price if order.price is not None else symbol.mark.price)
+        if value < instrument.min_notional:
+            found.append(Violation(Reason.QUANTITY_BELOW_MINIMUM, order.symbol, value, instrument.min_notional))
+    if order.reduce_only:
+        leg = held_leg(view.account, order)
+        held = abs(leg.quantity) if leg is not None else ZERO
+        found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
+    elif view.account.position_mode is PositionMode.HEDGE and not opens_leg(order):
+        leg = held_leg(view.account, order)
+        held = abs(leg.quantity) if leg is not None else ZERO
+        found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
+    return found
+
+
+def opens_leg(order: Order) -> bool:
+    """Whether an order in hedge mode adds to its leg: buys the long one or sells the short one."""
+    return (order.side is Side.BUY) == (order.position_side.value == "LONG")
+
+
+def rate_violations(view: AccountView, at: datetime) -> list[Violation]:
+    """Orders per interval and open reservations, counted with the orders held in this view."""
+    limits, account = view.limits, view.account
+    found: list[Violation] = []
+    if limits.max_open_reservations is not None and view.open_reservations >= limits.max_open_reservations:
+        found.append(
+            Violation(
+                Reason.OPEN_RESERVATIONS,
+                account.account_id,
+                Decimal(view.open_reservations + 1),
+                Decimal(limits.max_open_reservations),
+                ZERO,
+            )
+        )
+    if limits.order_rate_count is not None:
+        _, counted = order_window(account, limits.order_rate_interval_seconds or 1, at)
+        counted += view.orders_added
+        if counted >= limits.order_rate_count:
+            limit = Decimal(limits.order_rate_count)
+            found.append(Violation(Reason.ORDER_RATE, account.account_id, Decimal(counted + 1), limit, ZERO))
+    return found
+
+
+def order_window(account: Account, interval_seconds: int, at: datetime) -> tuple[datetime, int]:
+    """Start of the running interval and the orders counted in it."""
+    started = account.window_started_at
+    if started is None or at - started >= timedelta(seconds=interval_seconds):
+        return at, 0
+    return started, account.orders_in_window
+
+
+def size_violations(
+    view: AccountView, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal
+) -> tuple[Decimal, list[Violation]]:
+    """What an order of this size adds to margin used (in the account's currency), and the rules its size breaks."""
+    use, rate, settings = symbol.use, symbol.rate, view.world.settings
+    found: list[Violation] = []
+    if not use.buys and not use.sells and use.position_quantity == 0:
+        added = quantity * unit * rate
+    else:
+        added = (use.order_margin_with(side, quantity, unit) - use.order_margin()) * rate
+    worst = worst_quantity(view, symbol, side) + quantity
+    tiers = symbol.instrument.tiers
+    if worst > 0 and (view.limits_on_size or symbol.leverage > tiers[-1].max_leverage):
+        found += worst_size_violations(view, symbol, side, worst)
+    limits = view.limits
+    if limits.max_concurrent_positions is not None:
+        count = concurrent_positions(view, symbol.instrument.symbol)
+        if count > limits.max_concurrent_positions:
+            found.append(
+                Violation(
+                    Reason.CONCURRENT_POSITIONS,
+                    symbol.instrument.symbol,
+                    Decimal(count),
+                    Decimal(limits.max_concurrent_positions),
+                    ZERO,
+                )
+            )
+    available = view.equity - view.used
+    if available < 0:
+        available = ZERO
+    needed = added * settings.margin_buffer
+    if needed > available:
+        found.append(
+            Violation(
+                Reason.INSUFFICIENT_MARGIN, symbol.instrument.symbol, required(needed), owned(available), owned(available)
+            )
+        )
+    used_after = view.used + added
+    if added > 0 and used_after > view.most_used:
+        found.append(
+            Violation(
+                Reason.UTILIZATION_AFTER,
+                symbol.instrument.symbol,
+                ratio(used_after, view.equity),
+                settings.liquidation_threshold,
+                owned(max(ZERO, view.most_used - view.used)),
+            )
+        )
+    return added, found
+
+
+def worst_quantity(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
+    """Contracts held in the direction of `side` if every open order of that side fills; below zero is the other direction."""
+    use = symbol.use
+    units = use.buys if side is Side.BUY else use.sells
+    held = use.position_quantity * side.sign
+    if not use.one_way:
+        legs = (
+            one.position.quantity
+            for one in view.summary.positions
+            if one.position.symbol == symbol.instrument.symbol and one.position.quantity * side.sign > 0
+        )
+        held = abs(sum(legs, ZERO))
+    return sum((quantity for quantity, _ in units), held)
+
+
+def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, worst: Decimal) -> list[Violation]:
+    """Limits on the position that would be held if everything open on this side filled."""
+    instrument, limits, rate = symbol.instrument, view.limits, symbol.rate
+    found: list[Violation] = []
+    value = notional(instrument, worst, symbol.mark.price)
+    tier = tier_at(instrument, value)
+    if symbol.leverage > tier.max_leverage:
+        found.append(Violation(Reason.LEVERAGE_ABOVE_TIER, instrument.symbol, symbol.leverage, tier.max_leverage))
+    if limits.max_position_quantity is not None and worst > limits.max_position_quantity:
+        found.append(
+            Violation(Reason.QUANTITY_ABOVE_MAXIMUM, instrument.symbol, worst, limits.max_position_quantity)
+        )
+    if limits.max_position_notional is not None and value * rate > limits.max_position_notional:
+        found.append(
+            Violation(
+                Reason.POSITION_NOTIONAL_LIMIT, instrument.symbol, required(value * rate), limits.max_position_notional
+            )
+        )
+    if limits.max_exposure_notional is not None:
+        others = exposure_without(view, instrument.symbol)
+        exposure = others + value * rate
+        if exposure > limits.max_exposure_notional:
+            limit = limits.max_exposure_notional
+            found.append(
+                Violation(
+                    Reason.EXPOSURE_LIMIT, instrument.symbol, required(exposure), limit, owned(max(ZERO, limit - others))
+                )
+            )
+    return found
+
+
+def exposure_without(view: AccountView, excluded: str) -> Decimal:
+    """Unsigned notional, in the account's currency, of all other instruments with their open orders."""
+    symbols = {one.position.symbol for one in view.summary.positions} | set(view.summary.orders) | set(view.symbols)
+    amount = ZERO
+    for name in symbols - {excluded}:
+        other = view.symbol(name)
+        if isinstance(other, Violation):
+            continue
+        if not other.use.one_way:
+            amount += sum(one.notional * one.rate for one in view.summary.positions if one.position.symbol == name)
+            pending = sum((quantity for quantity, _ in (*other.use.buys, *other.use.sells)), ZERO)
+            amount += notional(other.instrument, pending, other.mark.price) * other.rate
+            continue
+        worst = max(worst_quantity(view, other, Side.BUY), worst_quantity(view, other, Side.SELL), ZERO)
+        amount += notional(other.instrument, worst, other.mark.price) * other.rate
+    return amount
+
+
+def concurrent_positions(view: AccountView, symbol: str) -> int:
+    """Instruments held or on order, with `symbol` among them."""
+    names = {position.symbol for position in view.account.positions.values()}
+    names.update(name for name, one in view.symbols.items() if one.use.buys or one.use.sells)
+    names.update(view.summary.orders)
+    names.add(symbol)
+    return len(names)
+
+
+def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> Decimal:
+    """Cross maintenance margin if the order fills completely."""
+    if symbol.use.isolated:
+        return view.summary.maintenance
+    leg = held_leg(view.account, order)
+    held = leg.quantity if leg is not None else ZERO
+    after = held + order.quantity * order.side.sign
+    if order.reduce_only and held * after < 0:
+        after = ZERO
+    price = symbol.mark.price
+    now = ZERO
+    if held and leg is not None and leg.margin_mode is MarginMode.CROSS:
+        now = maintenance_margin(symbol.instrument, held, price)
+    then = maintenance_margin(symbol.instrument, after, price) if after else ZERO
+    return view.summary.maintenance + (then - now) * symbol.rate
+
+
+def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Order) -> CheckResult:
+    """A reducing order fits. Its figures are shown where prices are known."""
+    if isinstance(symbol, Violation) or view.summary.missing:
+        return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)
+    leg = held_leg(view.account, order)
+    assert leg is not None
+    closed = min(order.quantity, abs(leg.quantity))
+    freed = ZERO
+    if leg.margin_mode is MarginMode.CROSS:
+        figures_of_leg = next(one for one in view.summary.positions if one.position is leg)
+        freed = figures_of_leg.initial_margin * symbol.rate * closed / abs(leg.quantity)
+    return CheckResult(
+        order=order,
+        fits=True,
+        reducing=True,
+        margin_required=ZERO,
+        initial_margin=ZERO,
+        before=view.before,
+        after=figures_of(view.equity, view.used - freed, maintenance_after(view, symbol, order)),
+        largest_buy=largest(view, symbol, order, Side.BUY, view.world.at),
+        largest_sell=largest(view, symbol, order, Side.SELL, view.world.at),
+        mark=symbol.mark,
+        margin_price=symbol.mark.price,
+    )
+
+
+def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime) -> Decimal:
+    """The largest quantity on `side` that would pass now, at the order's price. What only reduces always passes."""
+    plain = order.price is None and symbol.use.one_way and not order.reduce_only
+    if plain and side in symbol.largest and not stale_violations(view, symbol, at):
+        return symbol.largest[side]
+    asked = Order(order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side)
+    leg = held_leg(view.account, asked)
+    reducible = abs(leg.quantity) if leg is not None and leg.quantity * side.sign < 0 else ZERO
+    blocked = (
+        view.standing
+        or symbol.leverage_violations
+        or order.reduce_only
+        or stale_violations(view, symbol, at)
+        or rate_violations(view, at)
+        or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(asked))
+    )
+    if blocked:
+        return reducible
+    answer = max(reducible, largest_opening(view, symbol, side, asked))
+    if plain:
+        symbol.largest[side] = answer
+    return answer
+
+
+def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order) -> Decimal:
+    """The largest lot multiple whose size breaks no rule, found from the margin left and then tried by the rules themselves."""
+    instrument, lot = symbol.instrument, symbol.instrument.lot
+    mark = symbol.mark.price
+    price = margin_price(instrument, side, order.price, mark)
+    unit = unit_margin(instrument, price, symbol.leverage, open_loss(instrument, side, order.price, mark))
+    minimum = max(instrument.min_quantity, lot)
+    if instrument.min_notional:
+        per_contract = notional(instrument, Decimal(1), order.price if order.price is not None else mark)
+        minimum = max(minimum, instrument.min_notional / per_contract)
+
+    def passes(quantity: Decimal) -> bool:
+        return not size_violations(view, symbol, side, quantity, unit)[1]
+
+    settings, use = view.world.settings, symbol.use
+    budget = max(ZERO, min(view.available / settings.margin_buffer, view.most_used - view.used)) / symbol.rate
+    offset = max(ZERO, -use.position_quantity * side.sign) if use.one_way else ZERO
+    ceiling = offset + (use.order_margin() + use.position_margin + budget) / unit + lot
+    if instrument.max_quantity is not None:
+        ceiling = min(ceiling, instrument.max_quantity)
+    high = floor_to_step(ceiling, lot)
+    same_side = use.buys if side is Side.BUY else use.sells
+    if not same_side:
+        guess = floor_to_step(offset + budget / unit, lot)
+        if minimum <= guess < high and passes(guess) and not passes(guess + lot):
+            return guess
+    low = ZERO
+    if high > 0 and passes(high):
+        low = high
+    while high - low > lot:
+        middle = floor_to_step((low + high) / 2, lot)
+        if passes(middle):
+            low = middle
+        else:
+            high = middle
+    return low if low >= minimum else ZERO

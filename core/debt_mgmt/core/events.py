@@ -1,0 +1,295 @@
+"""What happened: every event that the journal keeps. An event carries its results, so applying it needs no prices."""
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core.account import (
+    Alert,
+    Baselines,
+    Breaker,
+    BreakerKind,
+    Environment,
+    Figures,
+    Limits,
+    MarginMode,
+    MarkUsed,
+    Position,
+    PositionMode,
+    PositionSide,
+    Posting,
+    Reduction,
+    ReductionStep,
+    Reservation,
+    RiskLevel,
+    Side,
+    TradingState,
+)
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.refusals import Violation
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
+    """Base of all events. The class name is the event's kind in the journal and never changes.
+
+    `figures`, where an event has them, are the account after the whole command: kept so that a repeated request gets the same
+    answer.
+    """
+
+
+class AccountCreated(Event, frozen=True):
+    account_id: str
+    owner: str
+    broker: str
+    environment: Environment
+    currency: str
+    at: datetime
+    position_mode: PositionMode = PositionMode.ONE_WAY
+    margin_mode: MarginMode = MarginMode.CROSS
+    starting_asset: str = ""
+    starting_capital: Decimal | None = None
+    postings: tuple[Posting, ...] = ()
+    figures: Figures | None = None
+
+
+class AccountClosed(Event, frozen=True):
+    at: datetime
+    reason: str = ""
+
+
+class Transferred(Event, frozen=True):
+    """A deposit (amount above zero) or a withdrawal. `value` is the amount in the account's currency."""
+
+    asset: str
+    amount: Decimal
+    value: Decimal
+    postings: tuple[Posting, ...]
+    note: str = ""
+    figures: Figures | None = None
+
+
+class FundsReset(Event, frozen=True):
+    """Paper capital set back to its start: positions, reservations and profit are cleared in this one event."""
+
+    asset: str
+    amount: Decimal
+    at: datetime
+    reason: str
+    postings: tuple[Posting, ...]
+    figures: Figures | None = None
+
+
+class MarginReserved(Event, frozen=True):
+    reservation: Reservation
+    margin_required: Decimal
+    margin_available: Decimal
+    margin_utilization: Decimal | None
+    window_started_at: datetime
+    orders_in_window: int
+    mark: MarkUsed | None = None
+
+
+class ReservationReduced(Event, frozen=True):
+    """`quantity` of a reservation was given back; `remaining` zero closes it. Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL."""
+
+    reservation_id: str
+    quantity: Decimal
+    remaining: Decimal
+    cause: str
+    figures: Figures | None = None
+
+
+class FillRecorded(Event, frozen=True):
+    """A fill and all it did. `position` is the position afterwards, None when it is flat."""
+
+    fill_id: str
+    symbol: str
+    position_side: PositionSide
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+    fee_asset: str
+    at: datetime
+    position: Position | None
+    realized_pnl: Decimal
+    """Realised on the closed part, in the settlement asset, before fees."""
+    settle_asset: str
+    postings: tuple[Posting, ...]
+    closed_quantity: Decimal = ZERO
+    opened_quantity: Decimal = ZERO
+    order_id: str = ""
+    reservation_id: str = ""
+    plan_id: str = ""
+    step: int = 0
+    figures: Figures | None = None
+
+
+class LeverageSet(Event, frozen=True):
+    symbol: str
+    leverage: Decimal
+    previous: Decimal
+    positions: tuple[Position, ...] = ()
+    figures: Figures | None = None
+
+
+class MarginModeSet(Event, frozen=True):
+    symbol: str
+    margin_mode: MarginMode
+    figures: Figures | None = None
+
+
+class IsolatedMarginAdjusted(Event, frozen=True):
+    position: Position
+    amount: Decimal
+    figures: Figures | None = None
+
+
+class LimitsSet(Event, frozen=True):
+    limits: Limits
+
+
+class RiskLevelChanged(Event, frozen=True):
+    before: RiskLevel
+    after: RiskLevel
+    equity: Decimal | None
+    margin_used: Decimal | None
+    margin_utilization: Decimal | None
+    maintenance_margin: Decimal | None
+    marks: tuple[MarkUsed, ...] = ()
+
+
+class IsolatedLevelChanged(Event, frozen=True):
+    """The maintenance ratio of one isolated position crossed a threshold."""
+
+    key: str
+    before: RiskLevel
+    after: RiskLevel
+    maintenance_ratio: Decimal | None
+
+
+class TradingStateChanged(Event, frozen=True):
+    before: TradingState
+    after: TradingState
+    reason: str
+    automatic: bool
+
+
+class AlertRaised(Event, frozen=True):
+    alert: Alert
+
+
+class BreakerTripped(Event, frozen=True):
+    breaker: Breaker
+
+
+class BreakerCleared(Event, frozen=True):
+    kind: BreakerKind
+
+
+class BaselinesSet(Event, frozen=True):
+    """What losses are measured from. Cause: DAY (a new day), PEAK (a new high), RESUME (an operator accepted the loss)."""
+
+    baselines: Baselines
+    cause: str
+
+
+class ReductionStarted(Event, frozen=True):
+    reduction: Reduction
+
+
+class ReductionExtended(Event, frozen=True):
+    steps: tuple[ReductionStep, ...]
+
+
+class ReductionStepEnded(Event, frozen=True):
+    step: int
+    filled_quantity: Decimal
+    price: Decimal | None
+    note: str = ""
+
+
+class ReductionEnded(Event, frozen=True):
+    at: datetime
+    utilization_after: Decimal | None
+    deficit: Decimal | None = None
+
+
+class BankruptcyRecorded(Event, frozen=True):
+    """A loss beyond what stood behind it, taken over by the insurance ledger. `deficit` in the account's currency."""
+
+    deficit: Decimal
+    postings: tuple[Posting, ...]
+    position_key: str = ""
+
+
+class CommandRefused(Event, frozen=True):
+    """A mutation that was refused, with every reason. Kept so that a repeated request gets the same answer."""
+
+    command: str
+    violations: tuple[Violation, ...]
+    margin_required: Decimal | None = None
+    margin_available: Decimal | None = None
+    margin_utilization: Decimal | None = None
+    largest_buy: Decimal | None = None
+    largest_sell: Decimal | None = None
+
+
+class InstrumentPut(Event, frozen=True):
+    instrument: Instrument
+
+
+class AssetRuleSet(Event, frozen=True):
+    rule: AssetRule
+
+
+class TradingHalted(Event, frozen=True):
+    """A halt of the whole house (`owner` empty) or of one owner's accounts."""
+
+    owner: str
+    reason: str
+    at: datetime
+    actor: str = ""
+
+
+class TradingResumed(Event, frozen=True):
+    owner: str
+    reason: str
+    at: datetime
+
+
+AccountEvent = (
+    AccountCreated
+    | AccountClosed
+    | Transferred
+    | FundsReset
+    | MarginReserved
+    | ReservationReduced
+    | FillRecorded
+    | LeverageSet
+    | MarginModeSet
+    | IsolatedMarginAdjusted
+    | LimitsSet
+    | RiskLevelChanged
+    | IsolatedLevelChanged
+    | TradingStateChanged
+    | AlertRaised
+    | BreakerTripped
+    | BreakerCleared
+    | BaselinesSet
+    | ReductionStarted
+    | ReductionExtended
+    | ReductionStepEnded
+    | ReductionEnded
+    | BankruptcyRecorded
+    | CommandRefused
+)
+HouseEvent = InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed | CommandRefused
+AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed
+
+
+def kind_of(event: Event) -> str:
+    return type(event).__name__

@@ -1,0 +1,47 @@
+"""Faults: why a request can't be answered at all. A refusal is an answer, a fault is an error."""
+
+from enum import StrEnum
+
+
+class FaultReason(StrEnum):
+    """Spelled as the wire's ErrorReason."""
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    ACCOUNT_NOT_FOUND = "ACCOUNT_NOT_FOUND"
+    ACCOUNT_EXISTS = "ACCOUNT_EXISTS"
+    INSTRUMENT_NOT_FOUND = "INSTRUMENT_NOT_FOUND"
+    RESERVATION_NOT_FOUND = "RESERVATION_NOT_FOUND"
+    ALERT_NOT_FOUND = "ALERT_NOT_FOUND"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
+    RESUME_TOKEN_EXPIRED = "RESUME_TOKEN_EXPIRED"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
+    DRAINING = "DRAINING"
+    OVERLOADED = "OVERLOADED"
+    INTERNAL = "INTERNAL"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RATE_LIMITED = "RATE_LIMITED"
+    DEADLINE_EXPIRED = "DEADLINE_EXPIRED"
+    BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+    CANCELLED = "CANCELLED"
+
+
+class Fault(Exception):
+    """A request that failed: the reason, a sentence for people, and what varies in it for programs."""
+
+    def __init__(self, reason: FaultReason, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata
+
+
+class InvalidRequest(Fault):
+    """A malformed request, with every field that is wrong: (field path, what is wrong)."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        named = "; ".join(f"{field}: {problem}" for field, problem in problems[:8])
+        super().__init__(FaultReason.INVALID_REQUEST, f"invalid request: {named}")
+        self.problems = problems

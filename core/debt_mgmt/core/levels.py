@@ -1,0 +1,374 @@
+"""Risk levels: where an account stands, with hysteresis, and everything that follows from crossing a threshold."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core import events as e
+from debt_mgmt.core.account import (
+    Account,
+    Alert,
+    AlertKind,
+    Baselines,
+    Position,
+    Reduction,
+    ReductionCause,
+    ReductionStep,
+    RiskLevel,
+    Severity,
+    Side,
+    TradingState,
+)
+from debt_mgmt.core.apply import apply
+from debt_mgmt.core.liquidation import client_order_id, forced_plan, plan_id_of, step_of
+from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
+from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
+from debt_mgmt.core.money import ZERO, owned, ratio, required, text
+from debt_mgmt.core.settings import RiskSettings
+
+ASCENDING = (RiskLevel.NORMAL, RiskLevel.WARNING, RiskLevel.CRITICAL, RiskLevel.LIQUIDATING)
+RANK = {level: rank for rank, level in enumerate(ASCENDING)}
+SEVERITY = {
+    RiskLevel.NORMAL: Severity.INFO,
+    RiskLevel.WARNING: Severity.WARNING,
+    RiskLevel.CRITICAL: Severity.CRITICAL,
+    RiskLevel.LIQUIDATING: Severity.CRITICAL,
+    RiskLevel.UNKNOWN: Severity.CRITICAL,
+}
+
+
+class Draft:
+    """Events being decided, with the account as they leave it."""
+
+    def __init__(self, account: Account | None, world: World) -> None:
+        self.folded = account
+        self.world = world
+        self.events: list[e.Event] = []
+
+    @property
+    def account(self) -> Account:
+        assert self.folded is not None
+        return self.folded
+
+    def add(self, event: e.Event) -> None:
+        self.folded = apply(self.folded, event)
+        self.events.append(event)
+
+    @property
+    def next_id(self) -> str:
+        """The id of whatever the next event creates: its place in the journal."""
+        return plan_id_of(self.world.shard, self.world.position + len(self.events))
+
+
+def thresholds(settings: RiskSettings) -> dict[RiskLevel, Decimal]:
+    """Where each level is entered, as margin utilisation."""
+    return {
+        RiskLevel.WARNING: settings.margin_call_threshold,
+        RiskLevel.CRITICAL: settings.liquidation_threshold,
+        RiskLevel.LIQUIDATING: settings.forced_liquidation_threshold,
+    }
+
+
+def next_level(current: RiskLevel, used: Decimal, equity: Decimal, settings: RiskSettings) -> RiskLevel:
+    """The level after `current` at this margin used and equity: entered at its threshold, left `hysteresis` below it.
+
+    Equity that is not positive counts as above every threshold while any margin is used.
+    """
+    if used <= 0:
+        return RiskLevel.NORMAL if equity >= 0 else RiskLevel.CRITICAL
+    if equity <= 0:
+        return RiskLevel.LIQUIDATING
+    entries = thresholds(settings)
+    entered = RiskLevel.NORMAL
+    for level in ASCENDING[1:]:
+        if used >= entries[level] * equity:
+            entered = level
+    for level in reversed(ASCENDING[RANK[entered] + 1 : RANK[current] + 1]):
+        if used >= (entries[level] - settings.hysteresis) * equity:
+            return level
+    return entered
+
+
+def assess(draft: Draft) -> Summary:
+    """Add everything that follows from where the account stands now: levels, alerts, states, breakers, reductions.
+
+    Returns the figures it leaves.
+    """
+    if draft.account.closed_at is not None:
+        return summarize(draft.account, draft.world)
+    for _ in ASCENDING:
+        summary = summarize(draft.account, draft.world)
+        if not assess_level(draft, summary):
+            break
+    else:
+        summary = summarize(draft.account, draft.world)
+    if draft.account.level is RiskLevel.UNKNOWN or not summary.known:
+        end_finished_reduction(draft, summary)
+        return summary
+    assess_isolated(draft, summary)
+    assess_losses(draft, summary)
+    assess_reduction(draft, summary)
+    return summary
+
+
+def unpriced(account: Account, summary: Summary, world: World, max_age: timedelta) -> tuple[str, ...]:
+    """Symbols whose price is missing or too old to say how an account with open risk stands."""
+    if not account.positions and not account.reservations:
+        return ()
+    return (*summary.missing, *(mark.symbol for mark in summary.stale(world.at, max_age)))
+
+
+def assess_level(draft: Draft, summary: Summary) -> bool:
+    """Move to the level the figures say. True when that released margin, so that the figures must be made anew."""
+    account, world = draft.account, draft.world
+    blind = unpriced(account, summary, world, world.settings.mark_max_age)
+    if blind:
+        if account.level is not RiskLevel.UNKNOWN:
+            change_level(draft, summary, RiskLevel.UNKNOWN)
+            names = ", ".join(dict.fromkeys(blind))
+            raise_alert(
+                draft,
+                AlertKind.LEVEL_UNKNOWN,
+                Severity.CRITICAL,
+                f"no fresh price for {names}: new risk is blocked and the level is unknown",
+                summary,
+                subject=names,
+            )
+        return False
+    if not summary.known:
+        return False
+    current = account.level if account.level is not RiskLevel.UNKNOWN else account.level_before_unknown
+    level = next_level(current, summary.used, summary.equity, world.settings)
+    if level is account.level:
+        return False
+    rose = RANK[level] > RANK[current]
+    change_level(draft, summary, level)
+    kind = AlertKind.LEVEL_RAISED if rose else AlertKind.LEVEL_LOWERED
+    severity = SEVERITY[level] if rose else Severity.INFO
+    shown = percent(summary.used, summary.equity)
+    raise_alert(draft, kind, severity, f"{level.value}: margin utilization is {shown}", summary)
+    if RANK[level] >= RANK[RiskLevel.CRITICAL]:
+        return enter_reducing(draft)
+    leave_reducing(draft)
+    return False
+
+
+def percent(numerator: Decimal, denominator: Decimal) -> str:
+    """A ratio for people to read."""
+    share = ratio(numerator, denominator)
+    return "above every threshold" if share is None else f"{text(round(share * 100, 2))} %"
+
+
+def change_level(draft: Draft, summary: Summary, level: RiskLevel) -> None:
+    known = summary.known
+    draft.add(
+        e.RiskLevelChanged(
+            before=draft.account.level,
+            after=level,
+            equity=owned(summary.equity) if known else None,
+            margin_used=required(summary.used) if known else None,
+            margin_utilization=ratio(summary.used, summary.equity) if known else None,
+            maintenance_margin=required(summary.maintenance) if known else None,
+            marks=summary.marks_used(),
+        )
+    )
+
+
+def raise_alert(
+    draft: Draft, kind: AlertKind, severity: Severity, message: str, summary: Summary, subject: str = ""
+) -> None:
+    draft.add(
+        e.AlertRaised(
+            Alert(
+                alert_id=draft.next_id,
+                kind=kind,
+                severity=severity,
+                at=draft.world.at,
+                level=draft.account.level,
+                message=message,
+                utilization=ratio(summary.used, summary.equity) if summary.known else None,
+                subject=subject,
+                marks=summary.marks_used(),
+            )
+        )
+    )
+
+
+def enter_reducing(draft: Draft) -> bool:
+    """Only reducing orders from here on; margin held for orders that add risk is released."""
+    account = draft.account
+    if account.trading_state is TradingState.ACTIVE:
+        draft.add(
+            e.TradingStateChanged(
+                TradingState.ACTIVE, TradingState.REDUCING, "margin utilization is at the liquidation threshold", True
+            )
+        )
+    adding = [one for one in account.reservations.values() if not one.reduce_only]
+    for reservation in adding:
+        draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL"))
+    return bool(adding)
+
+
+def leave_reducing(draft: Draft) -> None:
+    account = draft.account
+    if account.trading_state is TradingState.REDUCING and account.trading_state_is_automatic:
+        draft.add(
+            e.TradingStateChanged(
+                TradingState.REDUCING, TradingState.ACTIVE, "margin utilization is back below the threshold", True
+            )
+        )
+
+
+def assess_isolated(draft: Draft, summary: Summary) -> None:
+    """Isolated positions are watched by their own maintenance ratio; at the forced threshold the position is closed."""
+    for one in summary.positions:
+        if not one.isolated:
+            continue
+        key = one.position.key
+        before = draft.account.isolated_alerts.get(key, RiskLevel.NORMAL)
+        after = next_level(before, one.maintenance_margin, one.isolated_equity, draft.world.settings)
+        if after is before:
+            continue
+        share = ratio(one.maintenance_margin, one.isolated_equity)
+        draft.add(e.IsolatedLevelChanged(key, before, after, share))
+        if RANK[after] > RANK[before]:
+            shown = percent(one.maintenance_margin, one.isolated_equity)
+            message = f"maintenance ratio of the isolated position {key} is {shown}"
+            raise_alert(draft, AlertKind.LEVEL_RAISED, SEVERITY[after], message, summary, subject=key)
+
+
+def assess_losses(draft: Draft, summary: Summary) -> None:
+    """Start the day, raise the peak, trip and clear breakers."""
+    world = draft.world
+    equity = worth(summary)
+    baselines = draft.account.baselines
+    day = day_of(world.at, world.settings.day_zone)
+    if baselines is None:
+        draft.add(e.BaselinesSet(Baselines(day, owned(equity), owned(equity)), "DAY"))
+    elif baselines.day < day:
+        draft.add(e.BaselinesSet(Baselines(day, owned(equity), max(baselines.peak_equity, owned(equity))), "DAY"))
+    elif equity > baselines.peak_equity * PEAK_STEP:
+        draft.add(e.BaselinesSet(msgspec.structs.replace(baselines, peak_equity=owned(equity)), "PEAK"))
+    for kind in cleared_now(draft.account, world, equity):
+        draft.add(e.BreakerCleared(kind))
+        message = f"{kind.value} breaker: cooled down, the loss is back within its limit"
+        raise_alert(draft, AlertKind.BREAKER_RESET, Severity.INFO, message, summary, subject=kind.value)
+    for breaker in tripped_now(draft.account, world, equity):
+        draft.add(e.BreakerTripped(breaker))
+        message = f"{breaker.kind.value} breaker: loss {text(breaker.value)}, limit {text(breaker.limit)}"
+        raise_alert(draft, AlertKind.BREAKER_TRIPPED, Severity.CRITICAL, message, summary, subject=breaker.kind.value)
+
+
+def assess_reduction(draft: Draft, summary: Summary) -> None:
+    """End a reduction whose steps are done; start one where a level demands it. One plan at a time."""
+    end_finished_reduction(draft, summary)
+    account = draft.account
+    if account.reduction is not None:
+        extend_for_isolated(draft, summary)
+        return
+    doomed = doomed_positions(account, summary)
+    if account.level is RiskLevel.LIQUIDATING and any(not one.isolated for one in summary.positions):
+        used, equity = text(required(summary.used)), text(owned(summary.equity))
+        plan = forced_plan(summary, draft.world, draft.next_id, f"margin used {used} of equity {equity}")
+        start_reduction(draft, summary, plan)
+    elif doomed:
+        plan_id = draft.next_id
+        steps = isolated_steps(plan_id, doomed, first=1)
+        start_reduction(
+            draft,
+            summary,
+            Reduction(
+                plan_id=plan_id,
+                cause=ReductionCause.ISOLATED,
+                reason="the isolated margin is nearly used up",
+                started_at=draft.world.at,
+                steps=steps,
+                utilization_before=ratio(summary.used, summary.equity),
+                marks=summary.marks_used(),
+            ),
+        )
+    extend_for_isolated(draft, summary)
+
+
+def start_reduction(draft: Draft, summary: Summary, reduction: Reduction) -> None:
+    draft.add(e.ReductionStarted(reduction))
+    orders = ", ".join(f"{step.side.value} {text(step.quantity)} {step.symbol}" for step in reduction.steps)
+    raise_alert(
+        draft,
+        AlertKind.LIQUIDATION_STARTED,
+        Severity.CRITICAL,
+        f"positions are reduced by force: {orders}",
+        summary,
+        subject=reduction.plan_id,
+    )
+
+
+def doomed_positions(account: Account, summary: Summary) -> list[PositionFigures]:
+    """Isolated positions at the forced level."""
+    return [
+        one
+        for one in summary.positions
+        if one.isolated and account.isolated_alerts.get(one.position.key) is RiskLevel.LIQUIDATING
+    ]
+
+
+def isolated_steps(plan_id: str, doomed: list[PositionFigures], first: int) -> tuple[ReductionStep, ...]:
+    return tuple(
+        step_of(plan_id, number, one, abs(one.position.quantity), ReductionCause.ISOLATED)
+        for number, one in enumerate(doomed, start=first)
+    )
+
+
+def extend_for_isolated(draft: Draft, summary: Summary) -> None:
+    """Isolated positions that fell while a plan runs are closed by more steps of the same plan."""
+    reduction = draft.account.reduction
+    if reduction is None:
+        return
+    planned = {(step.symbol, step.position_side) for step in reduction.open_steps}
+    doomed = [
+        one
+        for one in doomed_positions(draft.account, summary)
+        if (one.position.symbol, one.position.side) not in planned
+    ]
+    if doomed:
+        draft.add(e.ReductionExtended(isolated_steps(reduction.plan_id, doomed, len(reduction.steps) + 1)))
+
+
+def end_finished_reduction(draft: Draft, summary: Summary) -> None:
+    """Close a plan whose steps are done; a loss beyond all equity is taken over by the insurance ledger and said."""
+    account = draft.account
+    if account.reduction is None or account.reduction.open_steps:
+        return
+    deficit = None
+    if summary.known and not account.positions and summary.equity < 0:
+        deficit = required(-summary.equity)
+        postings = tuple(
+            posting
+            for asset, balance in account.balances.items()
+            if balance
+            for posting in (e.Posting("wallet", asset, -balance), e.Posting("insurance", asset, balance))
+        )
+        draft.add(e.BankruptcyRecorded(deficit, postings))
+        message = f"losses went {text(deficit)} {account.currency} beyond the account's equity"
+        raise_alert(draft, AlertKind.BANKRUPTCY, Severity.CRITICAL, message, summary)
+    reached = ratio(summary.used, summary.equity) if summary.known else None
+    plan = account.reduction
+    draft.add(e.ReductionEnded(draft.world.at, reached, deficit))
+    if plan.cause is not ReductionCause.REQUESTED:
+        now = percent(summary.used, summary.equity) if summary.known else "unknown"
+        message = f"the reduction is done: margin utilization is {now}"
+        raise_alert(draft, AlertKind.LIQUIDATION_FINISHED, Severity.WARNING, message, summary, subject=plan.plan_id)
+
+
+def requested_step(plan_id: str, number: int, position: Position, quantity: Decimal) -> ReductionStep:
+    """One step of a close that somebody asked for; it needs no price."""
+    return ReductionStep(
+        step=number,
+        client_order_id=client_order_id(plan_id, number),
+        symbol=position.symbol,
+        position_side=position.side,
+        side=Side.SELL if position.quantity > 0 else Side.BUY,
+        quantity=quantity,
+        cause=ReductionCause.REQUESTED,
+    )

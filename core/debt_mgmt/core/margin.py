@@ -1,0 +1,382 @@
+"""What an account is worth and what its positions need: every figure with its working, exact, and rounded at the edge."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core.account import (
+    Account,
+    Environment,
+    Figures,
+    MarginMode,
+    MarkUsed,
+    Position,
+    PositionMode,
+    PositionSide,
+    Reservation,
+    Side,
+)
+from debt_mgmt.core.house import House
+from debt_mgmt.core.instrument import (
+    Instrument,
+    MarginBase,
+    initial_margin,
+    maintenance_margin,
+    notional,
+    profit,
+)
+from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
+from debt_mgmt.core.settings import RiskSettings
+
+
+class World(msgspec.Struct, frozen=True):
+    """What surrounds a decision: the house, the marks, the rules, the time, and the journal position to be written next."""
+
+    house: House
+    marks: Mapping[str, Mark]
+    settings: RiskSettings
+    at: datetime
+    shard: int = 0
+    position: int = 0
+
+
+class PositionFigures(msgspec.Struct, frozen=True):
+    """One position at its mark, in the settlement asset; `rate` turns that into the account's currency."""
+
+    position: Position
+    instrument: Instrument
+    mark: Mark
+    rate: Decimal
+    notional: Decimal
+    initial_margin: Decimal
+    """Notional ÷ leverage; for an isolated position too (what is posted stands in the position)."""
+    maintenance_margin: Decimal
+    unrealized_pnl: Decimal
+
+    @property
+    def isolated(self) -> bool:
+        return self.position.margin_mode is MarginMode.ISOLATED
+
+    @property
+    def isolated_equity(self) -> Decimal:
+        """What stands behind an isolated position."""
+        return self.position.isolated_margin + self.unrealized_pnl
+
+
+class OrderUse(msgspec.Struct):
+    """What the open orders on one instrument need beyond its position, in the settlement asset.
+
+    `long_margin` is the margin if every buy fills, `short_margin` if every sell fills; the larger of both counts.
+    """
+
+    instrument: Instrument
+    rate: Decimal
+    leverage: Decimal
+    position_quantity: Decimal
+    position_margin: Decimal
+    buys: list[tuple[Decimal, Decimal]]
+    """(quantity, margin per contract) of each open order on the side."""
+    sells: list[tuple[Decimal, Decimal]]
+    one_way: bool = True
+    isolated: bool = False
+
+    def side_margin(self, side: Side) -> Decimal:
+        """Margin held on the instrument if all orders of `side` fill (the position itself included)."""
+        return self.side_margin_with(side, ZERO, ZERO)
+
+    def side_margin_with(self, side: Side, quantity: Decimal, unit_margin: Decimal) -> Decimal:
+        """`side_margin` with one more order of `quantity` at `unit_margin` per contract."""
+        units = self.buys if side is Side.BUY else self.sells
+        if quantity:
+            units = [*units, (quantity, unit_margin)]
+        held = self.position_quantity * side.sign
+        if not self.one_way or self.isolated:
+            offset = max(-held, ZERO) if self.one_way else ZERO
+            return opening_margin(units, offset)
+        if held >= 0:
+            return self.position_margin + opening_margin(units, ZERO)
+        return opening_margin(units, -held)
+
+    def order_margin(self) -> Decimal:
+        """What the open orders hold: the larger side less the position's own margin."""
+        return self.order_margin_with(Side.BUY, ZERO, ZERO)
+
+    def order_margin_with(self, side: Side, quantity: Decimal, unit_margin: Decimal) -> Decimal:
+        same = self.side_margin_with(side, quantity, unit_margin)
+        other = self.side_margin_with(side.opposite, ZERO, ZERO)
+        if not self.one_way:
+            return same + other
+        if self.isolated:
+            return max(same, other)
+        return max(same, other, self.position_margin) - self.position_margin
+
+
+def opening_margin(units: list[tuple[Decimal, Decimal]], offset: Decimal) -> Decimal:
+    """Margin of the orders' quantity beyond `offset` contracts that only close; the cheapest are taken to close."""
+    if not units:
+        return ZERO
+    if offset == 0:
+        if len(units) == 1:
+            return units[0][0] * units[0][1]
+        return sum((quantity * unit for quantity, unit in units), ZERO)
+    amount = ZERO
+    for quantity, unit in sorted(units, key=lambda item: item[1]):
+        closing = min(offset, quantity)
+        offset -= closing
+        amount += (quantity - closing) * unit
+    return amount
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """An account at the present marks, in its currency, exact. Unknown where `missing` names what has no price.
+
+    equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions;
+    margin used = initial margin of cross positions + open orders.
+    """
+
+    positions: tuple[PositionFigures, ...]
+    orders: dict[str, OrderUse]
+    wallet_value: Decimal
+    """Balances at full price."""
+    total_value: Decimal
+    """Balances at full price + all unrealised PnL."""
+    equity: Decimal
+    used_by_positions: Decimal
+    used_by_orders: Decimal
+    maintenance: Decimal
+    isolated_margin: Decimal
+    unrealized_pnl: Decimal
+    exposure: Decimal
+    """Sum of the unsigned notionals of all positions."""
+    marks: tuple[Mark, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> Decimal:
+        return self.used_by_positions + self.used_by_orders
+
+    @property
+    def available(self) -> Decimal:
+        return max(ZERO, self.equity - self.used)
+
+    @property
+    def known(self) -> bool:
+        return not self.missing
+
+    def stale(self, at: datetime, max_age: timedelta) -> tuple[Mark, ...]:
+        """Marks that the figures rest on and that are older than `max_age`."""
+        oldest = at - max_age
+        return tuple(mark for mark in self.marks if mark.received_at < oldest)
+
+    def marks_used(self) -> tuple[MarkUsed, ...]:
+        return tuple(mark_used(mark) for mark in self.marks)
+
+
+UNKNOWN_FIGURES = Figures()
+
+
+def figures(summary: Summary) -> Figures:
+    """The summary's main figures, rounded for showing; all None when a price is missing."""
+    return UNKNOWN_FIGURES if summary.missing else figures_of(summary.equity, summary.used, summary.maintenance)
+
+
+def figures_of(equity: Decimal, used: Decimal, maintenance: Decimal) -> Figures:
+    return Figures(
+        equity=owned(equity),
+        margin_used=required(used),
+        margin_available=owned(max(ZERO, equity - used)),
+        margin_utilization=ratio(used, equity),
+        maintenance_margin=required(maintenance),
+        maintenance_ratio=ratio(maintenance, equity),
+    )
+
+
+def mark_used(mark: Mark) -> MarkUsed:
+    return MarkUsed(mark.symbol, mark.price, mark.source, mark.source_time, mark.received_at)
+
+
+def usable_mark(account: Account, world: World, symbol: str) -> Mark | None:
+    """The instrument's mark, unless it was read from a recording and the account is a real one."""
+    mark = world.marks.get(symbol)
+    if mark is not None and mark.recorded and account.environment is not Environment.SANDBOX:
+        return None
+    return mark
+
+
+def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
+    rules = instrument.rules
+    margin_price = mark.price if rules.initial_margin_base is MarginBase.MARK else position.entry_price
+    keeping_price = mark.price if rules.maintenance_margin_base is MarginBase.MARK else position.entry_price
+    return PositionFigures(
+        position=position,
+        instrument=instrument,
+        mark=mark,
+        rate=rate,
+        notional=notional(instrument, position.quantity, mark.price),
+        initial_margin=initial_margin(instrument, position.quantity, margin_price, position.leverage),
+        maintenance_margin=maintenance_margin(instrument, position.quantity, keeping_price),
+        unrealized_pnl=profit(instrument, position.quantity, position.entry_price, mark.price),
+    )
+
+
+def leverage_of(account: Account, settings: RiskSettings, symbol: str) -> Decimal:
+    """The leverage new orders on `symbol` are counted at: set, or the house's default within the account's caps."""
+    chosen = account.leverage.get(symbol)
+    if chosen is not None:
+        return chosen
+    caps = [settings.default_leverage]
+    if account.limits.max_leverage is not None:
+        caps.append(account.limits.max_leverage)
+    broker_cap = settings.broker_max_leverage.get(account.broker)
+    if broker_cap is not None:
+        caps.append(broker_cap)
+    return min(caps)
+
+
+def margin_mode_of(account: Account, symbol: str) -> MarginMode:
+    return account.margin_modes.get(symbol, account.margin_mode)
+
+
+def unit_margin(instrument: Instrument, price: Decimal, leverage: Decimal, open_loss: Decimal = ZERO) -> Decimal:
+    """Initial margin of one contract at `price`, plus what it loses at once if filled there."""
+    return initial_margin(instrument, ONE, price, leverage) + open_loss
+
+
+def summarize(account: Account, world: World) -> Summary:
+    """Every figure of the account at the present marks. Prices that are missing are named, never replaced."""
+    house, marks = world.house, world.marks
+    used_marks: dict[str, Mark] = {}
+    missing: list[str] = []
+    rates: dict[str, Decimal] = {}
+
+    def rate_of(asset: str) -> Decimal | None:
+        if asset == account.currency:
+            return ONE
+        if asset not in rates:
+            try:
+                rates[asset] = asset_price(
+                    asset, account.currency, house.assets, house.instruments, marks, used_marks
+                )
+            except Unpriced as unpriced:
+                missing.append(unpriced.missing)
+                return None
+        return rates[asset]
+
+    figures_list: list[PositionFigures] = []
+    posted: dict[str, Decimal] = {}
+    equity = total_value = unrealized = used = maintenance = isolated = exposure = ZERO
+    for position in account.positions.values():
+        instrument = house.instruments[position.symbol]
+        mark = usable_mark(account, world, position.symbol)
+        rate = rate_of(instrument.settle)
+        if mark is None:
+            missing.append(position.symbol)
+            continue
+        used_marks[mark.symbol] = mark
+        if rate is None:
+            continue
+        one = position_figures(position, instrument, mark, rate)
+        figures_list.append(one)
+        profit_value = one.unrealized_pnl * rate
+        unrealized += profit_value
+        exposure += one.notional * rate
+        if one.isolated:
+            posted[instrument.settle] = posted.get(instrument.settle, ZERO) + position.isolated_margin
+            isolated += position.isolated_margin * rate
+        else:
+            equity += profit_value
+            used += one.initial_margin * rate
+            maintenance += one.maintenance_margin * rate
+    for asset, balance in account.balances.items():
+        if balance == 0 and asset not in posted:
+            continue
+        rate = rate_of(asset)
+        if rate is None:
+            continue
+        total_value += balance * rate
+        equity += collateral_value(asset, balance - posted.get(asset, ZERO), rate, house)
+    orders = order_uses(account, world, figures_list, rate_of, missing)
+    used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
+    return Summary(
+        positions=tuple(figures_list),
+        orders=orders,
+        wallet_value=total_value,
+        total_value=total_value + unrealized,
+        equity=equity,
+        used_by_positions=used,
+        used_by_orders=used_by_orders,
+        maintenance=maintenance,
+        isolated_margin=isolated,
+        unrealized_pnl=unrealized,
+        exposure=exposure,
+        marks=tuple(used_marks.values()),
+        missing=tuple(dict.fromkeys(missing)),
+    )
+
+
+def collateral_value(asset: str, amount: Decimal, rate: Decimal, house: House) -> Decimal:
+    """amount × price × (1 − haircut); a negative amount counts in full."""
+    rule = house.assets.get(asset)
+    if rule is None or amount <= 0 or rule.haircut == 0:
+        return amount * rate
+    return amount * rate * (ONE - rule.haircut)
+
+
+def order_use(
+    account: Account, world: World, instrument: Instrument, held: list[PositionFigures], rate: Decimal
+) -> OrderUse:
+    """The use of one instrument without its open orders."""
+    symbol = instrument.symbol
+    one_way = account.position_mode is PositionMode.ONE_WAY
+    isolated = margin_mode_of(account, symbol) is MarginMode.ISOLATED
+    return OrderUse(
+        instrument=instrument,
+        rate=rate,
+        leverage=leverage_of(account, world.settings, symbol),
+        position_quantity=held[0].position.quantity if held and one_way else ZERO,
+        position_margin=held[0].initial_margin if held and one_way and not isolated else ZERO,
+        buys=[],
+        sells=[],
+        one_way=one_way,
+        isolated=isolated,
+    )
+
+
+def order_uses(
+    account: Account,
+    world: World,
+    held: list[PositionFigures],
+    rate_of: Callable[[str], Decimal | None],
+    missing: list[str],
+) -> dict[str, OrderUse]:
+    uses: dict[str, OrderUse] = {}
+    if not account.reservations:
+        return uses
+    for reservation in account.reservations.values():
+        if reservation.reduce_only:
+            continue
+        symbol = reservation.symbol
+        use = uses.get(symbol)
+        if use is None:
+            instrument = world.house.instruments[symbol]
+            rate = rate_of(instrument.settle)
+            if rate is None:
+                missing.append(symbol)
+                continue
+            positions = [one for one in held if one.position.symbol == symbol]
+            use = uses[symbol] = order_use(account, world, instrument, positions, rate)
+        add_reservation(use, reservation)
+    return uses
+
+
+def add_reservation(use: OrderUse, reservation: Reservation) -> None:
+    unit = unit_margin(use.instrument, reservation.price, use.leverage, reservation.open_loss)
+    (use.buys if reservation.side is Side.BUY else use.sells).append((reservation.quantity, unit))
+
+
+def hedge_side_of(side: Side) -> PositionSide:
+    """The leg that an opening order of `side` adds to in hedge mode."""
+    return PositionSide.LONG if side is Side.BUY else PositionSide.SHORT

@@ -1,0 +1,75 @@
+"""Prices: the latest mark of each instrument, how old it is, and what one asset is worth in another."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.money import ONE, ZERO
+
+
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The price used for margin, where it came from, the venue's time and ours."""
+
+    symbol: str
+    price: Decimal
+    source: str
+    source_time: datetime
+    received_at: datetime
+    recorded: bool = False
+    """Read from a recording: prices sandbox accounts only."""
+
+    def age_seconds(self, at: datetime) -> float:
+        return (at - self.received_at).total_seconds()
+
+
+class AssetRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an asset counts for as collateral and how it is valued: `rates` by currency first, else the mark of `priced_by`."""
+
+    asset: str
+    haircut: Decimal = ZERO
+    priced_by: str = ""
+    rates: dict[str, Decimal] = {}
+
+
+class Unpriced(Exception):
+    """An asset has no price in the currency asked for. `missing` names the instrument or the asset without one."""
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"no price for {missing}")
+        self.missing = missing
+
+
+def asset_price(
+    asset: str,
+    currency: str,
+    assets: Mapping[str, AssetRule],
+    instruments: Mapping[str, Instrument],
+    marks: Mapping[str, Mark],
+    used: dict[str, Mark],
+) -> Decimal:
+    """Price of one unit of `asset` in `currency`; marks that were read are added to `used`. Raises Unpriced.
+
+    A configured rate comes first, then the inverse of the opposite rate, then the mark of the asset's instrument
+    (whose quote asset is valued the same way).
+    """
+    if asset == currency:
+        return ONE
+    rule = assets.get(asset)
+    if rule is not None:
+        rate = rule.rates.get(currency)
+        if rate is not None:
+            return rate
+        if rule.priced_by:
+            instrument = instruments.get(rule.priced_by)
+            mark = marks.get(rule.priced_by)
+            if instrument is None or mark is None:
+                raise Unpriced(rule.priced_by)
+            used[mark.symbol] = mark
+            return mark.price * asset_price(instrument.quote, currency, assets, instruments, marks, used)
+    opposite = assets.get(currency)
+    if opposite is not None and asset in opposite.rates:
+        return ONE / opposite.rates[asset]
+    raise Unpriced(f"{asset}/{currency}")

@@ -1,0 +1,49 @@
+"""The house's rules that a decision is made by: thresholds, buffers and default limits."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core.account import Limits
+from debt_mgmt.core.money import ZERO
+
+
+class RiskSettings(msgspec.Struct, frozen=True):
+    """Ratios are fractions of equity. Limits are the house defaults; an account's own limit replaces the default if set."""
+
+    default_leverage: Decimal = Decimal(2)
+    max_leverage: Decimal = Decimal(5)
+    margin_call_threshold: Decimal = Decimal("0.70")
+    liquidation_threshold: Decimal = Decimal("0.80")
+    forced_liquidation_threshold: Decimal = Decimal("0.90")
+    liquidation_target: Decimal = Decimal("0.70")
+    hysteresis: Decimal = Decimal("0.03")
+    margin_buffer: Decimal = Decimal("1.10")
+    pre_trade_max_age: timedelta = timedelta(seconds=10)
+    mark_max_age: timedelta = timedelta(seconds=30)
+    reservation_time_to_live: timedelta = timedelta(seconds=300)
+    day_zone: str = "UTC"
+    broker_max_leverage: dict[str, Decimal] = {}
+    limits: Limits = Limits(
+        max_concurrent_positions=20,
+        max_open_reservations=1000,
+        max_daily_loss_fraction=Decimal("0.20"),
+        max_drawdown_fraction=Decimal("0.50"),
+        order_rate_interval_seconds=1,
+        breaker_cool_down_seconds=3600,
+    )
+    slippage_rate: Decimal = ZERO
+    """What a sandbox market order is expected to lose against the mark; the liquidation plan reckons with it."""
+    taker_fee_rate: Decimal = ZERO
+    starting_capital: Decimal = Decimal(10_000_000)
+    starting_currency: str = "INR"
+
+
+def effective_limits(house: Limits, account: Limits) -> Limits:
+    """The limits in force: the account's own where it has one, the house's default elsewhere."""
+    chosen = {
+        name: own if (own := getattr(account, name)) is not None else getattr(house, name)
+        for name in Limits.__struct_fields__
+    }
+    return Limits(**chosen)

@@ -1,0 +1,404 @@
+"""The service's settings: one frozen value, read once, that knows where each part of it came from."""
+
+import ipaddress
+import os
+import zoneinfo
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from debt_mgmt.server import config_sources as sources
+from debt_mgmt.server.config_sources import Key, Secret, Section
+
+ASSET = "[A-Z0-9]{1,20}"
+IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
+ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
+
+FILE_VARIABLE = "DEBT_MGMT_CONFIG"
+OTHER_VARIABLES = {FILE_VARIABLE: "Path of the YAML file, where --config does not name one."}
+"""Environment names that are no setting of the file, and what they are for."""
+
+SHORT_VARIABLES = {
+    "risk_settings.default_leverage": "DEBT_MGMT_DEFAULT_LEVERAGE",
+    "risk_settings.max_leverage": "DEBT_MGMT_MAX_LEVERAGE",
+    "risk_settings.liquidation_threshold": "DEBT_MGMT_LIQUIDATION_THRESHOLD",
+    "server.metrics_port": "DEBT_MGMT_METRICS_PORT",
+    "server.log_level": "DEBT_MGMT_LOG_LEVEL",
+}
+WITHOUT_TESTNET = ("kraken", "coinbase", "cryptocom")
+
+
+class RiskSection(Section, frozen=True, kw_only=True):
+    """The house's thresholds and the default limits; an account's own limit, where it has one, takes their place.
+
+    Margin utilization is margin used ÷ equity. Each limit that may be null is no limit then.
+    """
+
+    default_leverage: Annotated[Decimal, Key("Leverage of an account that chose none.", "times", least=1, most=5)] = (
+        Decimal("2")
+    )
+    max_leverage: Annotated[
+        Decimal, Key("Highest leverage anyone may choose; more is refused, never clamped.", "times", least=1, most=5)
+    ] = Decimal("5")
+    margin_call_threshold: Annotated[
+        Decimal, Key("Utilization at which the level becomes WARNING.", "fraction of equity", above=0, most=1)
+    ] = Decimal("0.70")
+    liquidation_threshold: Annotated[
+        Decimal,
+        Key(
+            "Utilization at which the level becomes CRITICAL and only risk-reducing orders pass.",
+            "fraction of equity",
+            above=0,
+            most=1,
+        ),
+    ] = Decimal("0.80")
+    forced_liquidation_threshold: Annotated[
+        Decimal, Key("Utilization at which positions are reduced by force.", "fraction of equity", above=0, most=1)
+    ] = Decimal("0.90")
+    liquidation_target: Annotated[
+        Decimal, Key("Utilization that a forced reduction returns to.", "fraction of equity", above=0, most=1)
+    ] = Decimal("0.70")
+    hysteresis: Annotated[
+        Decimal, Key("A level is left this far below the threshold that entered it.", "fraction of equity", least=0)
+    ] = Decimal("0.03")
+    margin_buffer: Annotated[
+        Decimal,
+        Key("What an order needs is multiplied by this before it must fit what is available.", "factor", least=1),
+    ] = Decimal("1.10")
+    max_position_notional: Annotated[
+        Decimal | None, Key("Largest notional of one position.", "account currency", above=0)
+    ] = None
+    max_exposure_notional: Annotated[
+        Decimal | None, Key("Largest notional of all positions together.", "account currency", above=0)
+    ] = None
+    max_concurrent_positions: Annotated[int | None, Key("Open positions at the same time.", "positions", least=1)] = 20
+    max_open_reservations: Annotated[
+        int | None, Key("Open reservations at the same time.", "reservations", least=1)
+    ] = 1000
+    max_daily_loss: Annotated[
+        Decimal | None, Key("Loss since the day began that trips the breaker.", "account currency", above=0)
+    ] = None
+    max_daily_loss_fraction: Annotated[
+        Decimal | None, Key("The same, as a share of the equity the day began with.", "fraction", above=0, most=1)
+    ] = Decimal("0.20")
+    max_drawdown_fraction: Annotated[
+        Decimal | None, Key("Fall from the highest equity that trips the breaker.", "fraction", above=0, most=1)
+    ] = Decimal("0.50")
+    order_rate_count: Annotated[
+        int | None, Key("Orders that add risk, in each order_rate_interval_seconds.", "orders", least=1)
+    ] = None
+    order_rate_interval_seconds: Annotated[int, Key("The interval of order_rate_count.", "seconds", least=1)] = 1
+    breaker_cool_down_seconds: Annotated[
+        int, Key("How long a tripped breaker stays open before trading can resume.", "seconds", least=0)
+    ] = 3600
+    day_zone: Annotated[str, Key("Time zone whose midnight begins the day of the daily loss.", "IANA name")] = "UTC"
+    reservation_time_to_live_seconds: Annotated[
+        int, Key("A reservation that brings no time to live is released after this.", "seconds", least=1)
+    ] = 300
+
+
+class BrokerSection(Section, frozen=True, kw_only=True):
+    """One exchange."""
+
+    enabled: Annotated[bool, Key("Accounts may be opened at this exchange.")] = False
+    max_leverage: Annotated[
+        Decimal,
+        Key("The exchange's cap; the lower of this and risk_settings.max_leverage counts.", "times", least=1, most=5),
+    ] = Decimal("5")
+    testnet: Annotated[bool, Key("Use the exchange's test network, where it has one.")] = False
+
+
+class BrokersSection(Section, frozen=True, kw_only=True):
+    """The exchanges. Each is disabled until it is enabled here; sandbox accounts need none.
+
+    Kraken, Coinbase and Crypto.com have no test network. Coinbase lends no leverage.
+    """
+
+    bybit: BrokerSection = BrokerSection(testnet=True)
+    binance: BrokerSection = BrokerSection(testnet=True)
+    okx: BrokerSection = BrokerSection(testnet=True)
+    kraken: BrokerSection = BrokerSection()
+    coinbase: BrokerSection = BrokerSection(max_leverage=Decimal("1"))
+    cryptocom: BrokerSection = BrokerSection()
+
+
+def default_rates() -> dict[str, dict[str, Decimal]]:
+    dollar = {"USD": Decimal("1"), "INR": Decimal("83")}
+    return {"USDT": dollar, "USDC": dollar, "USD": {"INR": Decimal("83")}}
+
+
+class SandboxSection(Section, frozen=True, kw_only=True):
+    """Paper accounts: their capital, what a paper fill costs, and what assets are worth without a mark."""
+
+    starting_capital: Annotated[Decimal, Key("Capital of a new sandbox account.", "units of currency", above=0)] = (
+        Decimal("10000000")
+    )
+    currency: Annotated[str, Key("Currency of that capital, in which the account is valued.", pattern=ASSET)] = "INR"
+    slippage_rate: Annotated[
+        Decimal, Key("A paper fill is this much worse than the mark.", "fraction of the price", least=0, below=1)
+    ] = Decimal("0.0005")
+    taker_fee_rate: Annotated[Decimal, Key("Fee of a paper fill.", "fraction of the notional", least=0, below=1)] = (
+        Decimal("0.0005")
+    )
+    rates: Annotated[
+        Mapping[str, Mapping[str, Decimal]],
+        Key(
+            "Fixed prices: asset, then currency. The inverse is implied; marks are not needed.",
+            "price of one unit",
+            above=0,
+            pattern=ASSET,
+        ),
+    ] = msgspec.field(default_factory=default_rates)
+    haircuts: Annotated[
+        Mapping[str, Decimal],
+        Key(
+            "By asset, the share of its value that is no collateral; 0 where none is named.",
+            "fraction",
+            least=0,
+            below=1,
+            pattern=ASSET,
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
+class ServerSection(Section, frozen=True, kw_only=True):
+    """The gRPC server, its metrics and its log."""
+
+    address: Annotated[str, Key("Where gRPC listens; port 0 takes a free one.", "host:port", pattern=ADDRESS)] = (
+        "127.0.0.1:50051"
+    )
+    metrics_port: Annotated[
+        int,
+        Key("Where /metrics and /health listen, on the same host; 0 takes a free one.", "port", least=0, most=65535),
+    ] = 9090
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Key("The least severe messages logged.")] = (
+        "INFO"
+    )
+    log_format: Annotated[Literal["text", "json"], Key("text to read, json to collect.")] = "text"
+    insecure: Annotated[
+        bool, Key("Allow an address that other machines reach, though calls are neither encrypted nor authenticated.")
+    ] = False
+    drain_seconds: Annotated[
+        float, Key("How long running calls may take to finish once the service is told to stop.", "seconds", least=0)
+    ] = 5.0
+    max_batch: Annotated[int, Key("Items in one batch request.", "items", least=1, most=10_000)] = 500
+    max_message_bytes: Annotated[int, Key("Largest request that is read.", "bytes", least=65_536, most=67_108_864)] = (
+        4_194_304
+    )
+    default_deadline_seconds: Annotated[float, Key("Deadline of a unary call without one.", "seconds", above=0)] = 30.0
+
+    @property
+    def host(self) -> str:
+        """The host of the address, without the brackets of IPv6."""
+        return self.address.rpartition(":")[0].strip("[]")
+
+
+class DatabaseSection(Section, frozen=True, kw_only=True):
+    """Where the journal lives. With neither dsn nor host the service runs a PostgreSQL of its own."""
+
+    dsn: Annotated[Secret | None, Key("Connection string of a PostgreSQL to use.", "postgresql://…")] = None
+    host: Annotated[str | None, Key("Instead of dsn: its host, or the folder of its unix socket.")] = None
+    port: Annotated[int, Key("Its port.", "port", least=1, most=65535)] = 5432
+    name: Annotated[str, Key("The database on that host.")] = "debt_mgmt"
+    user: Annotated[str | None, Key("Who connects; null is the user the service runs as.")] = None
+    password: Annotated[Secret | None, Key("That user's password.")] = None
+    schema: Annotated[str, Key("The schema that holds the service's tables.", pattern=IDENTIFIER)] = "debt_mgmt"
+    data_directory: Annotated[Path, Key("Folder of the service's own PostgreSQL.", "path")] = Path(
+        "~/.local/share/debt-mgmt"
+    )
+    bin_directory: Annotated[
+        Path | None, Key("Folder of the programs it is run with; null is the one in the package.", "path")
+    ] = None
+    shards: Annotated[
+        int, Key("Logs that accounts are spread over, chosen once: at the first start.", "shards", least=1, most=1024)
+    ] = 8
+    snapshot_every: Annotated[int, Key("Events of a shard between two snapshots.", "events", least=100)] = 50_000
+
+    def connection(self) -> str | None:
+        """The connection string of the PostgreSQL to use, secrets included; None when the service runs its own."""
+        if self.dsn is not None:
+            return self.dsn.reveal()
+        if self.host is None:
+            return None
+        user = "" if self.user is None else quote(self.user, safe="")
+        password = "" if self.password is None else ":" + quote(self.password.reveal(), safe="")
+        login = f"{user}{password}@" if user else ""
+        name = quote(self.name, safe="")
+        if self.host.startswith("/"):
+            return f"postgresql://{login}/{name}?host={quote(self.host)}&port={self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{login}{host}:{self.port}/{name}"
+
+
+class PricesSection(Section, frozen=True, kw_only=True):
+    """When a mark is trusted. One that is not blocks new risk, and never causes a sale."""
+
+    pre_trade_max_age_seconds: Annotated[
+        float, Key("An order that adds risk needs marks no older than this.", "seconds", above=0)
+    ] = 10.0
+    mark_max_age_seconds: Annotated[float, Key("With an older mark the risk level is UNKNOWN.", "seconds", above=0)] = (
+        30.0
+    )
+    deviation_guard: Annotated[
+        Decimal,
+        Key(
+            "A mark that jumps further than this is set aside until a second one confirms it.",
+            "fraction of the last price",
+            above=0,
+        ),
+    ] = Decimal("0.20")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting of the service. Made by `read_settings`, never by hand."""
+
+    risk: RiskSection = msgspec.field(name="risk_settings", default=RiskSection())
+    brokers: BrokersSection = BrokersSection()
+    sandbox: SandboxSection = msgspec.field(default_factory=SandboxSection)
+    server: ServerSection = ServerSection()
+    database: DatabaseSection = DatabaseSection()
+    prices: PricesSection = PricesSection()
+    origins: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def origin(self, path: str) -> str:
+        """Where a value came from: "default", "FILE:LINE", "environment NAME" or "command line"."""
+        return self.origins.get(CATALOGUE.by_path[path].path, "default")
+
+
+class ConfigurationError(Exception):
+    """The settings can't be used. `problems` holds every one of them, each with the place it came from."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n  ".join((f"The configuration has {count}:", *problems)))
+        self.problems = problems
+
+
+def variable_of(path: str) -> str:
+    """The environment name of a setting: a short one for what is set daily, BYBIT_TESTNET, else made from its path."""
+    section, _, name = path.partition(".")
+    broker, _, key = name.partition(".")
+    if path in SHORT_VARIABLES:
+        return SHORT_VARIABLES[path]
+    if key == "testnet":
+        return f"{broker}_testnet".upper()
+    return f"debt_mgmt_{'db' if section == 'database' else section}_{name}".replace(".", "_").upper()
+
+
+CATALOGUE = sources.Catalogue(tuple(sources.settings_of(Settings(), variable_of)), OTHER_VARIABLES)
+
+
+def read_settings(
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    flags: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings: defaults, under the YAML `file` (or the one DEBT_MGMT_CONFIG names), `environment` and `flags`.
+
+    `flags` hold what the command line says, by path. Raises ConfigurationError with all problems of all sources.
+    """
+    problems: list[str] = []
+    if file is None and environment.get(FILE_VARIABLE):
+        file = Path(environment[FILE_VARIABLE])
+    given = {} if file is None else sources.read_file(file, CATALOGUE, problems)
+    given |= sources.read_environment(environment, CATALOGUE, problems)
+    given |= sources.read_flags(flags or {}, CATALOGUE)
+
+    values = {setting.path: setting.default for setting in CATALOGUE.settings}
+    failed: set[str] = set()
+    for path, said in given.items():
+        setting = CATALOGUE.by_path[path]
+        try:
+            values[path] = sources.parse(setting.kind, setting.key, said.node)
+        except ValueError as error:
+            failed.add(path)
+            problems.append(f"{said.origin}: {path} {error}")
+
+    values = {path: at_home(value) if isinstance(value, Path) else value for path, value in values.items()}
+    settings = sources.filled(Settings(origins={path: said.origin for path, said in given.items()}), values)
+    problems += [text for paths, text in contradictions(settings, values) if failed.isdisjoint(paths)]
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return settings
+
+
+def at_home(path: Path) -> Path:
+    """`path` with ~ replaced by the home folder, where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+ORDER = (
+    ("risk_settings.margin_call_threshold", "below", "risk_settings.liquidation_threshold"),
+    ("risk_settings.liquidation_threshold", "below", "risk_settings.forced_liquidation_threshold"),
+    ("risk_settings.liquidation_target", "at most", "risk_settings.margin_call_threshold"),
+    ("risk_settings.hysteresis", "below", "risk_settings.margin_call_threshold"),
+    ("risk_settings.default_leverage", "at most", "risk_settings.max_leverage"),
+    ("prices.pre_trade_max_age_seconds", "at most", "prices.mark_max_age_seconds"),
+)
+"""Which value must stay under which other one."""
+
+
+def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What can't be true together: the settings concerned, and the problem in words."""
+
+    def named(path: str) -> str:
+        shown = "" if isinstance(values[path], Secret) else f" {sources.spelled(values[path])}"
+        return f"{path}{shown} ({settings.origin(path)})"
+
+    for low, relation, high in ORDER:
+        if values[low] > values[high] or (relation == "below" and values[low] == values[high]):
+            yield (low, high), f"{named(low)} must be {relation} {named(high)}"
+
+    cap = "brokers.coinbase.max_leverage"
+    if values[cap] > 1:
+        yield (cap,), f"{named(cap)} must be 1: Coinbase lends no leverage"
+    for broker in WITHOUT_TESTNET:
+        testnet = f"brokers.{broker}.testnet"
+        if values[testnet]:
+            yield (testnet,), f"{named(testnet)} must be false: this exchange has no test network"
+
+    zone = "risk_settings.day_zone"
+    try:
+        zoneinfo.ZoneInfo(values[zone])
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
+
+    address, insecure = "server.address", "server.insecure"
+    if int(values[address].rpartition(":")[2]) > 65535:
+        yield (address,), f"{named(address)} must have a port of at most 65535"
+    if not values[insecure] and not is_loopback(settings.server.host):
+        yield (
+            (address, insecure),
+            f"{named(address)} is reached by other machines, and calls are neither encrypted nor authenticated: "
+            "listen on 127.0.0.1, or set server.insecure (--insecure) where the network is yours alone",
+        )
+
+    dsn, host = "database.dsn", "database.host"
+    if values[dsn] is not None and values[host] is not None:
+        yield (dsn, host), f"{named(dsn)} and {named(host)} name two databases: give one"
+    for path in ("database.port", "database.name", "database.user", "database.password"):
+        if values[path] != CATALOGUE.by_path[path].default and values[host] is None:
+            yield (host, path), f"{named(path)} has no effect without database.host"
+    folder = "database.data_directory"
+    if settings.database.connection() is None and str(values[folder]).startswith("~"):
+        yield (dsn, host, folder), f"{named(folder)} needs a home folder, and this user has none: name another folder"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    from debt_mgmt.server.config_pages import main
+
+    main()

@@ -1,0 +1,36 @@
+"""How events and entities are written: msgspec JSON, the same value always as the same bytes."""
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Entity = TypeVar("Entity")
+Event = TypeVar("Event")
+
+
+class Codec(Generic[Entity, Event]):
+    """Writes the events of a tagged union and the entities that they add up to.
+
+    `event_type` is the union of all event classes, `entity_type` the class of the entity. An event's tag is its kind.
+    """
+
+    def __init__(self, event_type: Any, entity_type: type[Entity]) -> None:
+        self._encoder = msgspec.json.Encoder(order="deterministic")
+        self._events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(event_type)
+        self._entities: msgspec.json.Decoder[Entity] = msgspec.json.Decoder(entity_type)
+
+    def kind(self, event: Event) -> str:
+        """The name an event has in the journal."""
+        return str(type(event).__struct_config__.tag)  # type: ignore[attr-defined]
+
+    def encode_event(self, event: Event) -> bytes:
+        return self._encoder.encode(event)
+
+    def decode_event(self, payload: bytes) -> Event:
+        return self._events.decode(payload)
+
+    def encode_entity(self, entity: Entity) -> bytes:
+        return self._encoder.encode(entity)
+
+    def decode_entity(self, body: bytes | msgspec.Raw) -> Entity:
+        return self._entities.decode(body)
