@@ -231,9 +231,7 @@ def reduction_ended(account: Account, event: e.ReductionEnded) -> Account:
     ended = replace(
         account.reduction, ended_at=event.at, utilization_after=event.utilization_after, deficit=event.deficit
     )
-    return replace(
-        account, reduction=None, past_reductions=(*account.past_reductions, ended)[-REDUCTIONS_KEPT:]
-    )
+    return replace(account, reduction=None, past_reductions=(*account.past_reductions, ended)[-REDUCTIONS_KEPT:])
 
 
 def bankruptcy_recorded(account: Account, event: e.BankruptcyRecorded) -> Account:

@@ -11,30 +11,17 @@ from debt_mgmt.core.account import (
     MarginMode,
     Position,
     PositionMode,
+    PositionSide,
     Side,
-    TradingState,
     position_key,
 )
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
-from debt_mgmt.core.limits import loss_violations
-from debt_mgmt.core.margin import (
-    OrderUse,
-    Summary,
-    World,
-    add_reservation,
-    figures,
-    figures_of,
-    leverage_of,
-    order_use,
-    summarize,
-    unit_margin,
-    usable_mark,
-)
-from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.margin import figures_of, unit_margin
+from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ZERO, floor_to_step, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
-from debt_mgmt.core.settings import effective_limits
+from debt_mgmt.core.view import AccountView, SymbolView
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -50,6 +37,9 @@ class CheckResult(msgspec.Struct, frozen=True):
     violations: tuple[Violation, ...] = ()
     margin_required: Decimal | None = None
     initial_margin: Decimal | None = None
+    """Of the part that opens: notional ÷ leverage."""
+    fee_estimate: Decimal | None = None
+    """At the instrument's taker rate."""
     before: Figures = Figures()
     after: Figures = Figures()
     largest_buy: Decimal | None = None
@@ -57,147 +47,6 @@ class CheckResult(msgspec.Struct, frozen=True):
     mark: Mark | None = None
     margin_price: Decimal | None = None
     open_loss: Decimal = ZERO
-
-
-class SymbolView:
-    """One instrument as an order on it sees the account."""
-
-    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "rate", "unit", "use")
-
-    def __init__(self, instrument: Instrument, mark: Mark, rate: Decimal, leverage: Decimal, use: OrderUse) -> None:
-        self.instrument = instrument
-        self.mark = mark
-        self.rate = rate
-        self.leverage = leverage
-        self.use = use
-        self.unit = unit_margin(instrument, mark.price, leverage)
-        """Initial margin of one contract at the mark."""
-        self.leverage_violations: tuple[Violation, ...] = ()
-        self.largest: dict[Side, Decimal] = {}
-        """Largest quantity that passes at the mark, in one-way mode."""
-
-
-class AccountView:
-    """An account prepared for checking orders: its summary and what stands in the way of any new risk.
-
-    Valid while the account and the marks it rests on are unchanged (`is_current`). Checking does not change it;
-    `hold` does, and belongs on a `scratch` copy.
-    """
-
-    def __init__(self, account: Account, world: World, summary: Summary | None = None) -> None:
-        self.account = account
-        self.world = world
-        self.summary = summary if summary is not None else summarize(account, world)
-        self.limits = effective_limits(world.settings.limits, account.limits)
-        self.equity = self.summary.equity
-        self.used = self.summary.used
-        self.open_reservations = len(account.reservations)
-        self.orders_added = 0
-        self.standing = standing_violations(account, world, self.summary, self.limits)
-        self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
-        self.symbols: dict[str, SymbolView] = {}
-        self.before = figures(self.summary)
-        self.most_used = world.settings.liquidation_threshold * self.equity
-        self.limits_on_size = any(
-            limit is not None
-            for limit in (
-                self.limits.max_position_notional,
-                self.limits.max_position_quantity,
-                self.limits.max_exposure_notional,
-            )
-        )
-
-    def is_current(self, account: Account, world: World) -> bool:
-        """Whether this view still holds for `account` in `world`."""
-        if account is not self.account or world.house is not self.world.house:
-            return False
-        marks = world.marks
-        return all(marks.get(mark.symbol) is mark for mark in self.summary.marks) and all(
-            marks.get(symbol) is view.mark for symbol, view in self.symbols.items()
-        )
-
-    def scratch(self) -> "AccountView":
-        """A copy to hold orders on, for a sequence that must not use the same margin twice."""
-        return AccountView(self.account, self.world, self.summary)
-
-    @property
-    def available(self) -> Decimal:
-        return max(ZERO, self.equity - self.used)
-
-    def symbol(self, name: str) -> SymbolView | Violation:
-        """The instrument's view, or why there is none: it is unknown or has no price."""
-        view = self.symbols.get(name)
-        if view is not None:
-            return view
-        account, world = self.account, self.world
-        instrument = world.house.instruments.get(name)
-        if instrument is None:
-            return Violation(Reason.UNKNOWN_INSTRUMENT, subject=name)
-        mark = usable_mark(account, world, name)
-        if mark is None:
-            return Violation(Reason.MISSING_MARK, subject=name)
-        try:
-            rate = asset_price(
-                instrument.settle, account.currency, world.house.assets, world.house.instruments, world.marks, {}
-            )
-        except Unpriced as unpriced:
-            return Violation(Reason.MISSING_MARK, subject=unpriced.missing)
-        held = [one for one in self.summary.positions if one.position.symbol == name]
-        use = order_use(account, world, instrument, held, rate)
-        for reservation in account.reservations.values():
-            if reservation.symbol == name and not reservation.reduce_only:
-                add_reservation(use, reservation)
-        view = SymbolView(instrument, mark, rate, leverage_of(account, world.settings, name), use)
-        view.leverage_violations = leverage_violations(account, world, name, view.leverage)
-        self.symbols[name] = view
-        return view
-
-    def hold(self, order: Order, result: CheckResult) -> None:
-        """Count an accepted order as reserved, for the orders checked after it."""
-        self.open_reservations += 1
-        self.orders_added += 1
-        view = self.symbol(order.symbol)
-        if result.reducing or isinstance(view, Violation):
-            return
-        assert result.margin_price is not None
-        unit = unit_margin(view.instrument, result.margin_price, view.leverage, result.open_loss)
-        before = view.use.order_margin()
-        (view.use.buys if order.side is Side.BUY else view.use.sells).append((order.quantity, unit))
-        self.used += (view.use.order_margin() - before) * view.rate
-        for other in self.symbols.values():
-            other.largest.clear()
-
-
-def standing_violations(account: Account, world: World, summary: Summary, limits: object) -> tuple[Violation, ...]:
-    """What refuses every order that adds risk, whatever its size."""
-    found: list[Violation] = []
-    if account.closed_at is not None:
-        found.append(Violation(Reason.ACCOUNT_CLOSED, subject=account.account_id))
-    if account.trading_state is TradingState.HALTED:
-        found.append(Violation(Reason.TRADING_HALTED, subject=account.account_id, note=account.trading_reason))
-    if account.trading_state is TradingState.REDUCING:
-        found.append(Violation(Reason.TRADING_REDUCING, subject=account.account_id, note=account.trading_reason))
-    halt = world.house.halt_for(account.owner)
-    if halt is not None:
-        found.append(Violation(Reason.HOUSE_HALTED, subject=halt.owner or "everyone", note=halt.reason))
-    found += (Violation(Reason.MISSING_MARK, subject=symbol) for symbol in summary.missing)
-    found += loss_violations(account, world, summary)
-    return tuple(found)
-
-
-def leverage_violations(account: Account, world: World, symbol: str, leverage: Decimal) -> tuple[Violation, ...]:
-    """Caps on leverage that hold whatever the size: the account's, the house's and the broker's."""
-    found: list[Violation] = []
-    limits = effective_limits(world.settings.limits, account.limits)
-    account_cap = world.settings.max_leverage
-    if limits.max_leverage is not None:
-        account_cap = min(account_cap, limits.max_leverage)
-    if leverage > account_cap:
-        found.append(Violation(Reason.LEVERAGE_ABOVE_ACCOUNT, symbol, leverage, account_cap))
-    broker_cap = world.settings.broker_max_leverage.get(account.broker)
-    if broker_cap is not None and leverage > broker_cap:
-        found.append(Violation(Reason.LEVERAGE_ABOVE_BROKER, symbol, leverage, broker_cap))
-    return tuple(found)
 
 
 def margin_price(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
@@ -266,13 +115,17 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
         largest_buy = largest(view, symbol, order, Side.BUY, at)
         largest_sell = largest(view, symbol, order, Side.SELL, at)
     known = not view.summary.missing
+    leg = held_leg(account, order)
+    closing = abs(leg.quantity) if leg is not None and leg.quantity * order.side.sign < 0 else ZERO
+    opened_value = notional(instrument, order.quantity - closing, price) * symbol.rate
     return CheckResult(
         order=order,
         fits=not found,
         reducing=False,
         violations=by_precedence(found) if found else (),
         margin_required=required(added * view.world.settings.margin_buffer),
-        initial_margin=required(notional(instrument, order.quantity, price) / symbol.leverage * symbol.rate),
+        initial_margin=required(opened_value / symbol.leverage),
+        fee_estimate=fee_estimate(symbol, order.quantity, price),
         before=view.before,
         after=figures_of(view.equity, used_after, maintenance_after(view, symbol, order)) if known else Figures(),
         largest_buy=largest_buy,
@@ -281,6 +134,10 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
         margin_price=price,
         open_loss=loss,
     )
+
+
+def fee_estimate(symbol: SymbolView, quantity: Decimal, price: Decimal) -> Decimal:
+    return required(notional(symbol.instrument, quantity, price) * symbol.instrument.taker_fee_rate * symbol.rate)
 
 
 class BriefCheck(msgspec.Struct, frozen=True):
@@ -326,16 +183,14 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
         ratio(used_after, view.equity),
     )
     if hold:
-        view.open_reservations += 1
-        view.orders_added += 1
-        view.used = used_after
-        (symbol.use.buys if order.side is Side.BUY else symbol.use.sells).append((order.quantity, unit))
+        view.hold(symbol, order.side, order.quantity, unit, added)
     return brief
 
 
 def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
+    """The brief form of a full result: of a reducing order, or of a refused one."""
     if result.fits and hold:
-        view.hold(result.order, result)
+        view.count()
     return BriefCheck(
         result.fits,
         result.reducing,
@@ -381,11 +236,7 @@ def terms_violations(view: AccountView, symbol: SymbolView, order: Order) -> lis
         value = notional(instrument, quantity, order.price if order.price is not None else symbol.mark.price)
         if value < instrument.min_notional:
             found.append(Violation(Reason.QUANTITY_BELOW_MINIMUM, order.symbol, value, instrument.min_notional))
-    if order.reduce_only:
-        leg = held_leg(view.account, order)
-        held = abs(leg.quantity) if leg is not None else ZERO
-        found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
-    elif view.account.position_mode is PositionMode.HEDGE and not opens_leg(order):
+    if order.reduce_only or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(order)):
         leg = held_leg(view.account, order)
         held = abs(leg.quantity) if leg is not None else ZERO
         found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
@@ -394,7 +245,7 @@ def terms_violations(view: AccountView, symbol: SymbolView, order: Order) -> lis
 
 def opens_leg(order: Order) -> bool:
     """Whether an order in hedge mode adds to its leg: buys the long one or sells the short one."""
-    return (order.side is Side.BUY) == (order.position_side.value == "LONG")
+    return (order.side is Side.BUY) == (order.position_side is PositionSide.LONG)
 
 
 def rate_violations(view: AccountView, at: datetime) -> list[Violation]:
@@ -437,7 +288,7 @@ def size_violations(
     if not use.buys and not use.sells and use.position_quantity == 0:
         added = quantity * unit * rate
     else:
-        added = (use.order_margin_with(side, quantity, unit) - use.order_margin()) * rate
+        added = (use.order_margin(side, quantity, unit) - use.order_margin()) * rate
     worst = worst_quantity(view, symbol, side) + quantity
     tiers = symbol.instrument.tiers
     if worst > 0 and (view.limits_on_size or symbol.leverage > tiers[-1].max_leverage):
@@ -462,7 +313,11 @@ def size_violations(
     if needed > available:
         found.append(
             Violation(
-                Reason.INSUFFICIENT_MARGIN, symbol.instrument.symbol, required(needed), owned(available), owned(available)
+                Reason.INSUFFICIENT_MARGIN,
+                symbol.instrument.symbol,
+                required(needed),
+                owned(available),
+                owned(available),
             )
         )
     used_after = view.used + added
@@ -482,7 +337,6 @@ def size_violations(
 def worst_quantity(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
     """Contracts held in the direction of `side` if every open order of that side fills; below zero is the other direction."""
     use = symbol.use
-    units = use.buys if side is Side.BUY else use.sells
     held = use.position_quantity * side.sign
     if not use.one_way:
         legs = (
@@ -491,7 +345,7 @@ def worst_quantity(view: AccountView, symbol: SymbolView, side: Side) -> Decimal
             if one.position.symbol == symbol.instrument.symbol and one.position.quantity * side.sign > 0
         )
         held = abs(sum(legs, ZERO))
-    return sum((quantity for quantity, _ in units), held)
+    return held + use.orders(side).quantity
 
 
 def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, worst: Decimal) -> list[Violation]:
@@ -503,9 +357,7 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
     if symbol.leverage > tier.max_leverage:
         found.append(Violation(Reason.LEVERAGE_ABOVE_TIER, instrument.symbol, symbol.leverage, tier.max_leverage))
     if limits.max_position_quantity is not None and worst > limits.max_position_quantity:
-        found.append(
-            Violation(Reason.QUANTITY_ABOVE_MAXIMUM, instrument.symbol, worst, limits.max_position_quantity)
-        )
+        found.append(Violation(Reason.QUANTITY_ABOVE_MAXIMUM, instrument.symbol, worst, limits.max_position_quantity))
     if limits.max_position_notional is not None and value * rate > limits.max_position_notional:
         found.append(
             Violation(
@@ -519,7 +371,11 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
             limit = limits.max_exposure_notional
             found.append(
                 Violation(
-                    Reason.EXPOSURE_LIMIT, instrument.symbol, required(exposure), limit, owned(max(ZERO, limit - others))
+                    Reason.EXPOSURE_LIMIT,
+                    instrument.symbol,
+                    required(exposure),
+                    limit,
+                    owned(max(ZERO, limit - others)),
                 )
             )
     return found
@@ -535,7 +391,7 @@ def exposure_without(view: AccountView, excluded: str) -> Decimal:
             continue
         if not other.use.one_way:
             amount += sum(one.notional * one.rate for one in view.summary.positions if one.position.symbol == name)
-            pending = sum((quantity for quantity, _ in (*other.use.buys, *other.use.sells)), ZERO)
+            pending = other.use.buys.quantity + other.use.sells.quantity
             amount += notional(other.instrument, pending, other.mark.price) * other.rate
             continue
         worst = max(worst_quantity(view, other, Side.BUY), worst_quantity(view, other, Side.SELL), ZERO)
@@ -586,6 +442,7 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
         reducing=True,
         margin_required=ZERO,
         initial_margin=ZERO,
+        fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
         after=figures_of(view.equity, view.used - freed, maintenance_after(view, symbol, order)),
         largest_buy=largest(view, symbol, order, Side.BUY, view.world.at),
@@ -640,8 +497,7 @@ def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Or
     if instrument.max_quantity is not None:
         ceiling = min(ceiling, instrument.max_quantity)
     high = floor_to_step(ceiling, lot)
-    same_side = use.buys if side is Side.BUY else use.sells
-    if not same_side:
+    if not use.orders(side):
         guess = floor_to_step(offset + budget / unit, lot)
         if minimum <= guess < high and passes(guess) and not passes(guess + lot):
             return guess

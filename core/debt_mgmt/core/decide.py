@@ -26,7 +26,7 @@ from debt_mgmt.core.account import (
     TradingState,
     position_key,
 )
-from debt_mgmt.core.check import AccountView, CheckResult, check, order_window, stale_violations
+from debt_mgmt.core.check import CheckResult, check, order_window, stale_violations
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.fills import postings_of, settle_fill
 from debt_mgmt.core.instrument import Instrument, initial_margin, tier_at
@@ -45,6 +45,7 @@ from debt_mgmt.core.market import Unpriced, asset_price
 from debt_mgmt.core.money import ZERO, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 from debt_mgmt.core.settings import effective_limits
+from debt_mgmt.core.view import AccountView
 
 
 def decide(
@@ -254,18 +255,14 @@ def release_reservation(draft: Draft, command: c.ReleaseReservation) -> None:
             "ReleaseReservation",
             Violation(Reason.OVER_RELEASE, command.reservation_id, quantity, reservation.quantity),
         )
-    draft.add(
-        e.ReservationReduced(command.reservation_id, quantity, reservation.quantity - quantity, "RELEASED")
-    )
+    draft.add(e.ReservationReduced(command.reservation_id, quantity, reservation.quantity - quantity, "RELEASED"))
 
 
 def expire_reservations(draft: Draft, command: c.ExpireReservations) -> None:
     at = draft.world.at
     for reservation in tuple(draft.account.reservations.values()):
         if reservation.expires_at <= at:
-            draft.add(
-                e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "EXPIRED")
-            )
+            draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "EXPIRED"))
 
 
 def instrument_of(draft: Draft, symbol: str) -> Instrument:
@@ -290,9 +287,7 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
     reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
     if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
         used = min(command.quantity, reservation.quantity)
-        draft.add(
-            e.ReservationReduced(reservation.reservation_id, used, reservation.quantity - used, "FILLED")
-        )
+        draft.add(e.ReservationReduced(reservation.reservation_id, used, reservation.quantity - used, "FILLED"))
     reduction = draft.account.reduction
     if command.plan_id and reduction is not None and reduction.plan_id == command.plan_id:
         draft.add(e.ReductionStepEnded(command.step, command.quantity, command.price))
@@ -361,9 +356,7 @@ def close_position(draft: Draft, command: c.ClosePosition) -> None:
         return refuse(draft, "ClosePosition", note)
     quantity = left if command.quantity is None else min(command.quantity, left)
     if running is not None:
-        draft.add(
-            e.ReductionExtended((requested_step(running.plan_id, len(running.steps) + 1, position, quantity),))
-        )
+        draft.add(e.ReductionExtended((requested_step(running.plan_id, len(running.steps) + 1, position, quantity),)))
         return
     summary = summarize(account, draft.world)
     plan_id = draft.next_id
@@ -444,9 +437,7 @@ def leverage_caps(account: Account, world: World, instrument: Instrument, levera
     return found
 
 
-def remargin_violations(
-    draft: Draft, event: e.LeverageSet, instrument: Instrument, lowers: bool
-) -> list[Violation]:
+def remargin_violations(draft: Draft, event: e.LeverageSet, instrument: Instrument, lowers: bool) -> list[Violation]:
     """What stands against a new leverage on an open position: the tier it is in, and the margin that is missing."""
     account, world = draft.account, draft.world
     before = summarize(account, world)
@@ -472,14 +463,10 @@ def remargin_violations(
     after = summarize(scratch.account, world)
     added = (after.used - before.used) + (before.equity - after.equity)
     if added > before.available:
-        found.append(
-            Violation(Reason.INSUFFICIENT_MARGIN, event.symbol, required(added), owned(before.available))
-        )
+        found.append(Violation(Reason.INSUFFICIENT_MARGIN, event.symbol, required(added), owned(before.available)))
     if after.used > world.settings.liquidation_threshold * after.equity and added > 0:
         reached = ratio(after.used, after.equity)
-        found.append(
-            Violation(Reason.UTILIZATION_AFTER, event.symbol, reached, world.settings.liquidation_threshold)
-        )
+        found.append(Violation(Reason.UTILIZATION_AFTER, event.symbol, reached, world.settings.liquidation_threshold))
     return found
 
 
@@ -509,9 +496,7 @@ def adjust_isolated_margin(draft: Draft, command: c.AdjustIsolatedMargin) -> Non
     if command.amount > 0:
         available = summary.available / one.rate
         if command.amount > available:
-            return refuse(
-                draft, name, Violation(Reason.INSUFFICIENT_MARGIN, key, command.amount, owned(available))
-            )
+            return refuse(draft, name, Violation(Reason.INSUFFICIENT_MARGIN, key, command.amount, owned(available)))
     else:
         standing = after + min(ZERO, one.unrealized_pnl)
         if standing < one.initial_margin:

@@ -48,7 +48,9 @@ def settle_fill(
         left = position.quantity - part
         released = ZERO
         if position.margin_mode is MarginMode.ISOLATED:
-            released = position.isolated_margin if left == 0 else position.isolated_margin * closed / abs(position.quantity)
+            released = (
+                position.isolated_margin if left == 0 else position.isolated_margin * closed / abs(position.quantity)
+            )
             released = owned(released)
             covered = max(ZERO, -realized - released)
         remainder = None

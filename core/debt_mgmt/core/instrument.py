@@ -90,9 +90,7 @@ def profit(instrument: Instrument, quantity: Decimal, entry: Decimal, price: Dec
     return size * (price - entry)
 
 
-def average_entry(
-    instrument: Instrument, held: Decimal, entry: Decimal, added: Decimal, price: Decimal
-) -> Decimal:
+def average_entry(instrument: Instrument, held: Decimal, entry: Decimal, added: Decimal, price: Decimal) -> Decimal:
     """Entry price after adding `added` contracts at `price` to `held` contracts at `entry` (both unsigned).
 
     Linear: weighted by quantity. Inverse: harmonic, so that the value in coin is kept.

@@ -12,6 +12,7 @@ from debt_mgmt.core.account import (
     AlertKind,
     Baselines,
     Position,
+    Posting,
     Reduction,
     ReductionCause,
     ReductionStep,
@@ -21,8 +22,8 @@ from debt_mgmt.core.account import (
     TradingState,
 )
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.liquidation import client_order_id, forced_plan, plan_id_of, step_of
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
+from debt_mgmt.core.liquidation import client_order_id, forced_plan, plan_id_of, step_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text
 from debt_mgmt.core.settings import RiskSettings
@@ -347,7 +348,7 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
             posting
             for asset, balance in account.balances.items()
             if balance
-            for posting in (e.Posting("wallet", asset, -balance), e.Posting("insurance", asset, balance))
+            for posting in (Posting("wallet", asset, -balance), Posting("insurance", asset, balance))
         )
         draft.add(e.BankruptcyRecorded(deficit, postings))
         message = f"losses went {text(deficit)} {account.currency} beyond the account's equity"

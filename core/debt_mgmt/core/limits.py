@@ -50,9 +50,7 @@ def loss_violations(account: Account, world: World, summary: Summary) -> list[Vi
         equity = worth(summary)
         for _, reason, baseline, allowed in loss_limits(account, world):
             if baseline - equity >= allowed:
-                found.append(
-                    Violation(reason, account.account_id, required(baseline - equity), owned(allowed), ZERO)
-                )
+                found.append(Violation(reason, account.account_id, required(baseline - equity), owned(allowed), ZERO))
     for breaker in account.breakers.values():
         found.append(
             Violation(
@@ -81,9 +79,7 @@ def cleared_now(account: Account, world: World, equity: Decimal) -> list[Breaker
     """Open breakers whose cool-down is over and whose loss is back within its limit."""
     over = {kind for kind, _, baseline, allowed in loss_limits(account, world) if baseline - equity >= allowed}
     return [
-        breaker.kind
-        for breaker in account.breakers.values()
-        if world.at >= breaker.until and breaker.kind not in over
+        breaker.kind for breaker in account.breakers.values() if world.at >= breaker.until and breaker.kind not in over
     ]
 
 

@@ -41,9 +41,7 @@ def forced_plan(summary: Summary, world: World, plan_id: str, reason: str) -> Re
     )
 
 
-def step_of(
-    plan_id: str, number: int, one: PositionFigures, quantity: Decimal, cause: ReductionCause
-) -> ReductionStep:
+def step_of(plan_id: str, number: int, one: PositionFigures, quantity: Decimal, cause: ReductionCause) -> ReductionStep:
     position = one.position
     return ReductionStep(
         step=number,

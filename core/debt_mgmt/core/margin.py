@@ -1,5 +1,6 @@
 """What an account is worth and what its positions need: every figure with its working, exact, and rounded at the edge."""
 
+from bisect import insort
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,7 +15,6 @@ from debt_mgmt.core.account import (
     MarkUsed,
     Position,
     PositionMode,
-    PositionSide,
     Reservation,
     Side,
 )
@@ -66,68 +66,83 @@ class PositionFigures(msgspec.Struct, frozen=True):
         return self.position.isolated_margin + self.unrealized_pnl
 
 
-class OrderUse(msgspec.Struct):
-    """What the open orders on one instrument need beyond its position, in the settlement asset.
+class OpenOrders:
+    """The open orders of one side of an instrument: quantities by margin per contract, the cheapest first, with totals."""
 
-    `long_margin` is the margin if every buy fills, `short_margin` if every sell fills; the larger of both counts.
-    """
+    __slots__ = ("margin", "quantity", "units")
+
+    def __init__(self) -> None:
+        self.units: list[tuple[Decimal, Decimal]] = []
+        """(margin per contract, quantity)."""
+        self.quantity = ZERO
+        self.margin = ZERO
+
+    def __bool__(self) -> bool:
+        return bool(self.units)
+
+    def add(self, quantity: Decimal, unit_margin: Decimal) -> None:
+        insort(self.units, (unit_margin, quantity))
+        self.quantity += quantity
+        self.margin += quantity * unit_margin
+
+    def margin_beyond(self, offset: Decimal, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
+        """Margin of all orders, and of one more of `quantity`, beyond `offset` contracts that only close.
+
+        The cheapest are taken to close: what remains is the most that the side can come to need.
+        """
+        margin = self.margin + quantity * unit_margin
+        if offset == 0:
+            return margin
+        units = self.units
+        if quantity:
+            units = units.copy()
+            insort(units, (unit_margin, quantity))
+        for unit, open_quantity in units:
+            closing = min(offset, open_quantity)
+            margin -= closing * unit
+            offset -= closing
+            if offset == 0:
+                break
+        return margin
+
+
+class OrderUse(msgspec.Struct):
+    """What the open orders on one instrument need beyond its position, in the settlement asset."""
 
     instrument: Instrument
     rate: Decimal
     leverage: Decimal
     position_quantity: Decimal
     position_margin: Decimal
-    buys: list[tuple[Decimal, Decimal]]
-    """(quantity, margin per contract) of each open order on the side."""
-    sells: list[tuple[Decimal, Decimal]]
+    buys: OpenOrders
+    sells: OpenOrders
     one_way: bool = True
     isolated: bool = False
 
-    def side_margin(self, side: Side) -> Decimal:
-        """Margin held on the instrument if all orders of `side` fill (the position itself included)."""
-        return self.side_margin_with(side, ZERO, ZERO)
+    def orders(self, side: Side) -> OpenOrders:
+        return self.buys if side is Side.BUY else self.sells
 
-    def side_margin_with(self, side: Side, quantity: Decimal, unit_margin: Decimal) -> Decimal:
-        """`side_margin` with one more order of `quantity` at `unit_margin` per contract."""
-        units = self.buys if side is Side.BUY else self.sells
-        if quantity:
-            units = [*units, (quantity, unit_margin)]
+    def side_margin(self, side: Side, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
+        """Margin held on the instrument if all orders of `side` fill, and one more of `quantity`, position included."""
         held = self.position_quantity * side.sign
-        if not self.one_way or self.isolated:
-            offset = max(-held, ZERO) if self.one_way else ZERO
-            return opening_margin(units, offset)
-        if held >= 0:
-            return self.position_margin + opening_margin(units, ZERO)
-        return opening_margin(units, -held)
+        offset = -held if self.one_way and held < 0 else ZERO
+        margin = self.orders(side).margin_beyond(offset, quantity, unit_margin)
+        if self.one_way and not self.isolated and held >= 0:
+            margin += self.position_margin
+        return margin
 
-    def order_margin(self) -> Decimal:
-        """What the open orders hold: the larger side less the position's own margin."""
-        return self.order_margin_with(Side.BUY, ZERO, ZERO)
+    def order_margin(self, side: Side = Side.BUY, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
+        """What the open orders hold, and one more of `quantity` on `side`, beyond the position's own margin.
 
-    def order_margin_with(self, side: Side, quantity: Decimal, unit_margin: Decimal) -> Decimal:
-        same = self.side_margin_with(side, quantity, unit_margin)
-        other = self.side_margin_with(side.opposite, ZERO, ZERO)
+        One way: the larger of both sides. In hedge mode the legs are independent, so both sides count.
+        """
+        same = self.side_margin(side, quantity, unit_margin)
+        other = self.side_margin(side.opposite)
         if not self.one_way:
             return same + other
         if self.isolated:
             return max(same, other)
         return max(same, other, self.position_margin) - self.position_margin
-
-
-def opening_margin(units: list[tuple[Decimal, Decimal]], offset: Decimal) -> Decimal:
-    """Margin of the orders' quantity beyond `offset` contracts that only close; the cheapest are taken to close."""
-    if not units:
-        return ZERO
-    if offset == 0:
-        if len(units) == 1:
-            return units[0][0] * units[0][1]
-        return sum((quantity * unit for quantity, unit in units), ZERO)
-    amount = ZERO
-    for quantity, unit in sorted(units, key=lambda item: item[1]):
-        closing = min(offset, quantity)
-        offset -= closing
-        amount += (quantity - closing) * unit
-    return amount
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -257,9 +272,7 @@ def summarize(account: Account, world: World) -> Summary:
             return ONE
         if asset not in rates:
             try:
-                rates[asset] = asset_price(
-                    asset, account.currency, house.assets, house.instruments, marks, used_marks
-                )
+                rates[asset] = asset_price(asset, account.currency, house.assets, house.instruments, marks, used_marks)
             except Unpriced as unpriced:
                 missing.append(unpriced.missing)
                 return None
@@ -338,8 +351,8 @@ def order_use(
         leverage=leverage_of(account, world.settings, symbol),
         position_quantity=held[0].position.quantity if held and one_way else ZERO,
         position_margin=held[0].initial_margin if held and one_way and not isolated else ZERO,
-        buys=[],
-        sells=[],
+        buys=OpenOrders(),
+        sells=OpenOrders(),
         one_way=one_way,
         isolated=isolated,
     )
@@ -374,9 +387,4 @@ def order_uses(
 
 def add_reservation(use: OrderUse, reservation: Reservation) -> None:
     unit = unit_margin(use.instrument, reservation.price, use.leverage, reservation.open_loss)
-    (use.buys if reservation.side is Side.BUY else use.sells).append((reservation.quantity, unit))
-
-
-def hedge_side_of(side: Side) -> PositionSide:
-    """The leg that an opening order of `side` adds to in hedge mode."""
-    return PositionSide.LONG if side is Side.BUY else PositionSide.SHORT
+    use.orders(reservation.side).add(reservation.quantity, unit)

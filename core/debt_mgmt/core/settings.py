@@ -10,7 +10,7 @@ from debt_mgmt.core.money import ZERO
 
 
 class RiskSettings(msgspec.Struct, frozen=True):
-    """Ratios are fractions of equity. Limits are the house defaults; an account's own limit replaces the default if set."""
+    """Ratios are fractions of equity. Limits are the house's defaults; an account's own limit takes their place."""
 
     default_leverage: Decimal = Decimal(2)
     max_leverage: Decimal = Decimal(5)
@@ -40,8 +40,13 @@ class RiskSettings(msgspec.Struct, frozen=True):
     starting_currency: str = "INR"
 
 
+NO_OWN_LIMITS = Limits()
+
+
 def effective_limits(house: Limits, account: Limits) -> Limits:
     """The limits in force: the account's own where it has one, the house's default elsewhere."""
+    if account == NO_OWN_LIMITS:
+        return house
     chosen = {
         name: own if (own := getattr(account, name)) is not None else getattr(house, name)
         for name in Limits.__struct_fields__

@@ -1,7 +1,7 @@
 """What if: apply orders, fills, price shocks, leverage or deposits to a copy of an account and show every number."""
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
 import msgspec
 
@@ -9,17 +9,20 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Figures, RiskLevel, position_key
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.check import AccountView, check
+from debt_mgmt.core.check import check
 from debt_mgmt.core.decide import decide
+from debt_mgmt.core.instrument import MarginBase
 from debt_mgmt.core.levels import next_level, thresholds
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ONE, RATIO_RESOLUTION, ZERO
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.view import AccountView
 
 STEP = Decimal("0.01")
 HIGHEST = Decimal(4)
 """Rises beyond +400 % are not searched."""
+LOWEST = Decimal("-0.9999")
 
 
 class ChangeOutcome(msgspec.Struct, frozen=True):
@@ -133,15 +136,57 @@ def shocks(account: Account, world: World) -> dict[str, Shocks]:
     entries = thresholds(world.settings)
     targets: dict[str, Decimal | None] = {level.value: entry for level, entry in entries.items()}
     targets["BANKRUPTCY"] = None
+    if moves_linearly(account, summary, world):
+        return {name: linear_reach(summary, entry) for name, entry in targets.items()}
     relevant = {mark.symbol: mark for mark in summary.marks}
     narrow = msgspec.structs.replace(world, marks=relevant)
     return {
         name: Shocks(
-            down=first_reach(account, narrow, entry, -STEP, Decimal("-0.9999")),
+            down=first_reach(account, narrow, entry, -STEP, LOWEST),
             up=first_reach(account, narrow, entry, STEP, HIGHEST),
         )
         for name, entry in targets.items()
     }
+
+
+def moves_linearly(account: Account, summary: Summary, world: World) -> bool:
+    """Whether equity and margin used are straight lines of a uniform move: every contract linear and counted on its
+    mark, and no money valued through a mark."""
+
+    def fixed(asset: str) -> bool:
+        rule = world.house.assets.get(asset)
+        return asset == account.currency or rule is None or account.currency in rule.rates or not rule.priced_by
+
+    crossed = [one for one in summary.positions if not one.isolated]
+    return all(
+        not one.instrument.inverse
+        and one.instrument.rules.initial_margin_base is MarginBase.MARK
+        and fixed(one.instrument.settle)
+        for one in crossed
+    ) and all(fixed(asset) for asset, balance in account.balances.items() if balance)
+
+
+def linear_reach(summary: Summary, threshold: Decimal | None) -> Shocks:
+    """The move d at which used(d) = threshold × equity(d), with used(d) = orders + positions × (1 + d) and
+    equity(d) = equity + d × net notional."""
+    net = sum(
+        ((one.notional * one.rate).copy_sign(one.position.quantity) for one in summary.positions if not one.isolated),
+        ZERO,
+    )
+    share = threshold if threshold is not None else ONE
+    used, moving = (summary.used, summary.used_by_positions) if threshold is not None else (ZERO, ZERO)
+    gap = share * summary.equity - used
+    if gap <= 0 or summary.equity <= 0:
+        return Shocks(ZERO, ZERO)
+    slope = moving - share * net
+    if slope == 0:
+        return Shocks(None, None)
+    move = gap / slope
+    if move > 0:
+        shown = move.quantize(RATIO_RESOLUTION, ROUND_UP)
+        return Shocks(None, shown if move <= HIGHEST else None)
+    shown = move.quantize(RATIO_RESOLUTION, ROUND_UP)
+    return Shocks(shown if move >= LOWEST else None, None)
 
 
 def reached(account: Account, world: World, threshold: Decimal | None, move: Decimal) -> bool:

@@ -1,0 +1,162 @@
+"""An account prepared for checks: its figures, what stands in the way of new risk, and a view of each instrument."""
+
+from decimal import Decimal
+
+from debt_mgmt.core.account import Account, Side, TradingState
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.limits import loss_violations
+from debt_mgmt.core.margin import (
+    OrderUse,
+    Summary,
+    World,
+    add_reservation,
+    figures,
+    leverage_of,
+    order_use,
+    summarize,
+    unit_margin,
+    usable_mark,
+)
+from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.settings import effective_limits
+
+
+class SymbolView:
+    """One instrument as an order on it sees the account."""
+
+    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "rate", "unit", "use")
+
+    def __init__(self, instrument: Instrument, mark: Mark, rate: Decimal, leverage: Decimal, use: OrderUse) -> None:
+        self.instrument = instrument
+        self.mark = mark
+        self.rate = rate
+        self.leverage = leverage
+        self.use = use
+        self.unit = unit_margin(instrument, mark.price, leverage)
+        """Initial margin of one contract at the mark."""
+        self.leverage_violations: tuple[Violation, ...] = ()
+        self.largest: dict[Side, Decimal] = {}
+        """Largest quantity that passes at the mark, in one-way mode."""
+
+
+class AccountView:
+    """An account prepared for checking orders: its summary and what stands in the way of any new risk.
+
+    Valid while the account and the marks it rests on are unchanged (`is_current`). Checking does not change it;
+    `hold` does, and belongs on a `scratch` copy.
+    """
+
+    def __init__(self, account: Account, world: World, summary: Summary | None = None) -> None:
+        self.account = account
+        self.world = world
+        self.summary = summary if summary is not None else summarize(account, world)
+        self.limits = effective_limits(world.settings.limits, account.limits)
+        self.equity = self.summary.equity
+        self.used = self.summary.used
+        self.open_reservations = len(account.reservations)
+        self.orders_added = 0
+        self.standing = standing_violations(account, world, self.summary)
+        self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
+        self.symbols: dict[str, SymbolView] = {}
+        self.before = figures(self.summary)
+        self.most_used = world.settings.liquidation_threshold * self.equity
+        self.limits_on_size = any(
+            limit is not None
+            for limit in (
+                self.limits.max_position_notional,
+                self.limits.max_position_quantity,
+                self.limits.max_exposure_notional,
+            )
+        )
+
+    def is_current(self, account: Account, world: World) -> bool:
+        """Whether this view still holds for `account` in `world`."""
+        if account is not self.account or world.house is not self.world.house:
+            return False
+        marks = world.marks
+        return all(marks.get(mark.symbol) is mark for mark in self.summary.marks) and all(
+            marks.get(symbol) is view.mark for symbol, view in self.symbols.items()
+        )
+
+    def scratch(self) -> "AccountView":
+        """A copy to hold orders on, for a sequence that must not use the same margin twice."""
+        return AccountView(self.account, self.world, self.summary)
+
+    @property
+    def available(self) -> Decimal:
+        return max(ZERO, self.equity - self.used)
+
+    def symbol(self, name: str) -> SymbolView | Violation:
+        """The instrument's view, or why there is none: it is unknown or has no price."""
+        view = self.symbols.get(name)
+        if view is not None:
+            return view
+        account, world = self.account, self.world
+        instrument = world.house.instruments.get(name)
+        if instrument is None:
+            return Violation(Reason.UNKNOWN_INSTRUMENT, subject=name)
+        mark = usable_mark(account, world, name)
+        if mark is None:
+            return Violation(Reason.MISSING_MARK, subject=name)
+        try:
+            rate = asset_price(
+                instrument.settle, account.currency, world.house.assets, world.house.instruments, world.marks, {}
+            )
+        except Unpriced as unpriced:
+            return Violation(Reason.MISSING_MARK, subject=unpriced.missing)
+        held = [one for one in self.summary.positions if one.position.symbol == name]
+        use = order_use(account, world, instrument, held, rate)
+        for reservation in account.reservations.values():
+            if reservation.symbol == name and not reservation.reduce_only:
+                add_reservation(use, reservation)
+        view = SymbolView(instrument, mark, rate, leverage_of(account, world.settings, name), use)
+        view.leverage_violations = leverage_violations(account, world, name, view.leverage)
+        self.symbols[name] = view
+        return view
+
+    def hold(self, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, added: Decimal) -> None:
+        """Count an accepted order as reserved for those checked after it: `unit` margin a contract, `added` in all."""
+        self.count()
+        symbol.use.orders(side).add(quantity, unit)
+        self.used += added
+        for other in self.symbols.values():
+            other.largest.clear()
+
+    def count(self) -> None:
+        """Count an accepted order that holds no margin."""
+        self.open_reservations += 1
+        self.orders_added += 1
+
+
+def standing_violations(account: Account, world: World, summary: Summary) -> tuple[Violation, ...]:
+    """What refuses every order that adds risk, whatever its size."""
+    found: list[Violation] = []
+    if account.closed_at is not None:
+        found.append(Violation(Reason.ACCOUNT_CLOSED, subject=account.account_id))
+    if account.trading_state is TradingState.HALTED:
+        found.append(Violation(Reason.TRADING_HALTED, subject=account.account_id, note=account.trading_reason))
+    if account.trading_state is TradingState.REDUCING:
+        found.append(Violation(Reason.TRADING_REDUCING, subject=account.account_id, note=account.trading_reason))
+    halt = world.house.halt_for(account.owner)
+    if halt is not None:
+        found.append(Violation(Reason.HOUSE_HALTED, subject=halt.owner or "everyone", note=halt.reason))
+    found += (Violation(Reason.MISSING_MARK, subject=symbol) for symbol in summary.missing)
+    found += loss_violations(account, world, summary)
+    return tuple(found)
+
+
+def leverage_violations(account: Account, world: World, symbol: str, leverage: Decimal) -> tuple[Violation, ...]:
+    """Caps on leverage that hold whatever the size: the account's, the house's and the broker's."""
+    found: list[Violation] = []
+    limits = effective_limits(world.settings.limits, account.limits)
+    account_cap = world.settings.max_leverage
+    if limits.max_leverage is not None:
+        account_cap = min(account_cap, limits.max_leverage)
+    if leverage > account_cap:
+        found.append(Violation(Reason.LEVERAGE_ABOVE_ACCOUNT, symbol, leverage, account_cap))
+    broker_cap = world.settings.broker_max_leverage.get(account.broker)
+    if broker_cap is not None and leverage > broker_cap:
+        found.append(Violation(Reason.LEVERAGE_ABOVE_BROKER, symbol, leverage, broker_cap))
+    return tuple(found)
