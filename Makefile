@@ -52,7 +52,7 @@ lint: $(READY)
 	@$(BIN)/buf lint
 
 types: $(READY)
-	@$(BIN)/mypy
+	@$(BIN)/mypy core server client tests $(wildcard benchmarks examples)
 
 imports: $(READY)
 	@$(BIN)/lint-imports --no-cache

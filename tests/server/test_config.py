@@ -316,6 +316,14 @@ def test_what_can_not_be_true_together(environment: Mapping[str, str], problem: 
     assert problems(environment=environment) == (problem,)
 
 
+def test_an_unreadable_value_is_not_compared_with_others() -> None:
+    environment = {f"{RISK}MARGIN_CALL_THRESHOLD": "0.85", "DEBT_MGMT_LIQUIDATION_THRESHOLD": "high"}
+    assert problems(environment=environment) == (
+        "environment DEBT_MGMT_LIQUIDATION_THRESHOLD: risk_settings.liquidation_threshold is 'high', "
+        "must be a plain decimal number such as 0.25",
+    )
+
+
 @pytest.mark.parametrize("name", ["DEBT_MGMT_DEFAULT_LEVERAGE", "DEBT_MGMT_MAX_LEVERAGE"])
 @pytest.mark.parametrize("leverage", ["75", "0.5", "0", "-1", "5.01", "NaN", "5x"])
 def test_leverage_is_from_1_to_5(name: str, leverage: str) -> None:
@@ -404,29 +412,24 @@ def attributes(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def unread_settings() -> list[str]:
-    """Settings whose name no code asks its section for.
+    """Settings that no code asks their section for.
 
-    A risk setting counts as read wherever core or server read an attribute of that name, for core has settings of its
-    own. Any other must be read off its section: `settings.server.address`, or `server.address` where `server` is a
-    local name. What a property or method of the section reads counts once that one is used.
+    Read means read off the section: `settings.server.address`, or `server.address` where `server` is a local name; one
+    of any exchange also as `broker.enabled`. An equal name elsewhere does not count: a limit that is configured and
+    never handed on protects nobody. What a method of a section reads counts once that method is used.
     """
     read = {found for path in SOURCES for found in attributes(ast.parse(path.read_text("utf-8")))}
-    names = {name for _, name in read}
-    methods = {
-        node.name: {name for owner, name in attributes(node) if owner == "self"}
-        for node in ast.walk(ast.parse((PROJECT / "server/debt_mgmt/server/config.py").read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef)
-    }
-    through_methods = {name for method, reads in methods.items() if method in names for name in reads}
+    for part in ast.parse((PROJECT / "server/debt_mgmt/server/config.py").read_text("utf-8")).body:
+        section = part.name.removesuffix("Section").lower() if isinstance(part, ast.ClassDef) else ""
+        for method in ast.iter_child_nodes(part):
+            if isinstance(method, ast.FunctionDef) and (section, method.name) in read:
+                read |= {(section, name) for owner, name in attributes(method) if owner == "self"}
     unread = []
     for setting in CATALOGUE.settings:
         section, _, name = setting.path.rpartition(".")
-        owners = {section.rpartition(".")[2], *(["broker"] if section.startswith("brokers.") else [])}
-        if section == "risk_settings":
-            is_read = name in names
-        else:
-            is_read = name in through_methods or any((owner, name) in read for owner in owners)
-        if not is_read:
+        owners = {section.rpartition(".")[2].removesuffix("_settings")}
+        owners |= {"broker"} if section.startswith("brokers.") else set()
+        if all((owner, name) not in read for owner in owners):
             unread.append(setting.path)
     return unread
 

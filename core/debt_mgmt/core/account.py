@@ -226,7 +226,7 @@ class Reduction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The figures of an account as they are shown: requirements rounded up, what is owned rounded down. None is unknown."""
+    """The figures of an account as shown, rounded: requirements up, what is owned down. None is unknown."""
 
     equity: Decimal | None = None
     margin_used: Decimal | None = None

@@ -335,7 +335,7 @@ def size_violations(
 
 
 def worst_quantity(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
-    """Contracts held in the direction of `side` if every open order of that side fills; below zero is the other direction."""
+    """Contracts held in the direction of `side` if all its open orders fill; below zero is the other direction."""
     use = symbol.use
     held = use.position_quantity * side.sign
     if not use.one_way:
@@ -477,7 +477,7 @@ def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at:
 
 
 def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order) -> Decimal:
-    """The largest lot multiple whose size breaks no rule, found from the margin left and then tried by the rules themselves."""
+    """The largest lot multiple whose size breaks no rule: guessed from the margin left, then tried by the rules."""
     instrument, lot = symbol.instrument, symbol.instrument.lot
     mark = symbol.mark.price
     price = margin_price(instrument, side, order.price, mark)

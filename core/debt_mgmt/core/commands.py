@@ -1,4 +1,4 @@
-"""What can be asked: every command of the engine, in the imperative. Values are parsed and well-formed; rules come later."""
+"""What can be asked: every command of the engine. Values are parsed and well-formed; rules come later."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal

@@ -35,8 +35,7 @@ from debt_mgmt.core.refusals import Violation
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
-    `figures`, where an event has them, are the account after the whole command: kept so that a repeated request gets the same
-    answer.
+    `figures`, where an event has them, are the account after the whole command: a repeated request gets the same answer.
     """
 
 
@@ -93,7 +92,7 @@ class MarginReserved(Event, frozen=True):
 
 
 class ReservationReduced(Event, frozen=True):
-    """`quantity` of a reservation was given back; `remaining` zero closes it. Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL."""
+    """`quantity` was given back; `remaining` zero closes it. Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL."""
 
     reservation_id: str
     quantity: Decimal
@@ -191,7 +190,7 @@ class BreakerCleared(Event, frozen=True):
 
 
 class BaselinesSet(Event, frozen=True):
-    """What losses are measured from. Cause: DAY (a new day), PEAK (a new high), RESUME (an operator accepted the loss)."""
+    """What losses are measured from. Cause: DAY (new day), PEAK (new high), RESUME (an operator accepted the loss)."""
 
     baselines: Baselines
     cause: str

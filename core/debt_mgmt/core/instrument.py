@@ -129,7 +129,7 @@ def maintenance_margin(instrument: Instrument, quantity: Decimal, price: Decimal
 
 
 def instrument_problems(instrument: Instrument) -> list[tuple[str, str]]:
-    """Every (field, problem) that makes the terms unusable: a table with holes or falling rates is refused when loaded."""
+    """Every (field, problem) that makes the terms unusable: tables with holes or falling rates are refused."""
     problems: list[tuple[str, str]] = []
     for name in ("contract_size", "lot", "tick", "max_leverage"):
         if getattr(instrument, name) <= 0:

@@ -113,7 +113,7 @@ def relief_per_contract(one: PositionFigures, target: Decimal, cost_rate: Decima
 
 
 def lots_for(one: PositionFigures, wanted: Decimal, most: Decimal) -> Decimal:
-    """`wanted` contracts rounded up to what the venue takes, at most `most`; a rest too small to trade is closed too."""
+    """`wanted` contracts rounded up to what the venue takes, at most `most`; a rest too small to trade goes too."""
     instrument = one.instrument
     quantity = max(ceil_to_step(wanted, instrument.lot), instrument.min_quantity)
     if quantity >= most or most - quantity < max(instrument.lot, instrument.min_quantity):

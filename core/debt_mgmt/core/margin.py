@@ -1,4 +1,4 @@
-"""What an account is worth and what its positions need: every figure with its working, exact, and rounded at the edge."""
+"""What an account is worth and what its positions need: every figure exact, with its working."""
 
 from bisect import insort
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ from debt_mgmt.core.settings import RiskSettings
 
 
 class World(msgspec.Struct, frozen=True):
-    """What surrounds a decision: the house, the marks, the rules, the time, and the journal position to be written next."""
+    """What surrounds a decision: the house, the marks, the rules, the time, and the next journal position."""
 
     house: House
     marks: Mapping[str, Mark]
@@ -67,7 +67,7 @@ class PositionFigures(msgspec.Struct, frozen=True):
 
 
 class OpenOrders:
-    """The open orders of one side of an instrument: quantities by margin per contract, the cheapest first, with totals."""
+    """The open orders of one side of an instrument: by margin per contract, the cheapest first, with totals."""
 
     __slots__ = ("margin", "quantity", "units")
 

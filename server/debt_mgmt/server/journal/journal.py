@@ -14,6 +14,11 @@ GENESIS = bytes(32)
 APPEND_ROWS_MAX = 512
 """The batch size above which group commit stopped paying."""
 
+KEY_BYTES_MAX = 512
+"""An index entry of the database holds at most 2,704 bytes: a longer key could be decided on, but never be stored."""
+
+ACTOR_BYTES_MAX = 4_096
+
 LOG_OPENED = "LogOpened"
 """Kind of the row with which a writer takes over a log. It carries no event: it makes sure that nothing an
 earlier writer, or an earlier append of unknown outcome, still has under way can ever be written."""
@@ -182,6 +187,18 @@ def chain_hash(previous: bytes, row: Row) -> bytes:
         row.kind,
         row.payload,
     )
+
+
+def check_text(name: str, text: str, bytes_max: int) -> None:
+    """Refuse text that a database would refuse: it would fail the whole batch that it is in. Raises ValueError."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is not valid Unicode text") from error
+    if size > bytes_max:
+        raise ValueError(f"{name} has {size} bytes, the most is {bytes_max}")
+    if "\0" in text:
+        raise ValueError(f"{name} contains a NUL character")
 
 
 def verify(rows: Iterable[Row], head: Head = EMPTY_LOG) -> Head:

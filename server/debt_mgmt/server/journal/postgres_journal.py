@@ -37,6 +37,7 @@ _CONNECT_SECONDS = 10.0
 _APPEND_SECONDS = 15.0
 _READ_SECONDS = 60.0
 _SNAPSHOT_SECONDS = 300.0
+_CLOSE_SECONDS = 5.0
 _READERS = 4
 
 _log = logging.getLogger(__name__)
@@ -224,8 +225,13 @@ class PostgresJournal:
 
     async def close(self) -> None:
         for writer in self._writers.values():
-            writer.close()
-        self._readers.terminate()
+            await writer.close()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._readers.close()
+        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            self._readers.terminate()
+            await asyncio.sleep(0)
 
     async def _fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         with _translated():
@@ -298,12 +304,21 @@ class _Writer:
                 )
             except BaseException as error:
                 # Whatever it was: this connection may still have rows under way, so nothing more is sent over it.
-                self.close()
+                self._abort()
                 if not isinstance(error, Exception):
                     raise
                 raise AppendAmbiguous(f"{type(error).__name__}: {error}") from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        async with self._turn:
+            if self._connection is not None:
+                try:
+                    await self._connection.close(timeout=_CLOSE_SECONDS)
+                except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                    self._connection.terminate()
+                self._connection = None
+
+    def _abort(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None

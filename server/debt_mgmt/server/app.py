@@ -1,0 +1,291 @@
+"""The composition root: builds the service from its settings, starts it in order, and stops it in the opposite one."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
+
+from debt_mgmt.core.account import Account, Limits
+from debt_mgmt.core.commands import PutInstrument, SetAssetRule
+from debt_mgmt.core.defaults import default_asset_rules, default_instruments
+from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.server.actor import SYSTEM
+from debt_mgmt.server.brokers.broker import Broker
+from debt_mgmt.server.brokers.paper import PaperBroker
+from debt_mgmt.server.config import Settings
+from debt_mgmt.server.demo import DemoMarket
+from debt_mgmt.server.engine import Engine, utc_now
+from debt_mgmt.server.http import HttpServer
+from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.postgres_journal import PostgresJournal
+from debt_mgmt.server.metrics import Metrics
+from debt_mgmt.server.postgres import EmbeddedPostgres
+from debt_mgmt.server.prices.marks import MarkGuard
+from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
+from debt_mgmt.server.rpc.guard import Guard
+from debt_mgmt.server.watch import WatchHub
+from debt_mgmt.v1 import (
+    account_service_pb2,
+    audit_service_pb2,
+    debt_service_pb2,
+    fund_service_pb2,
+    leverage_service_pb2,
+    margin_service_pb2,
+    market_service_pb2,
+    risk_service_pb2,
+)
+
+logger = logging.getLogger(__name__)
+
+PROTECTING = "debt_mgmt.protecting"
+"""Health of the protection itself, beside serving: NOT_SERVING while some account can't be protected."""
+
+PROTECTION_LOOK_SECONDS = 1.0
+
+STREAMS_MAX = 20_000
+PENDING_MAX = 100_000
+"""A reconnect storm opens thousands of calls at once; the library's own limits of 1000 and 3000 would cancel them."""
+
+
+class RunningService:
+    """A started service; `stop` ends it in order."""
+
+    def __init__(self, engine: Engine, port: int, metrics_port: int, closers: "contextlib.AsyncExitStack") -> None:
+        self.engine = engine
+        self.port = port
+        self.metrics_port = metrics_port
+        self.closers = closers
+
+    async def stop(self) -> None:
+        await self.closers.aclose()
+
+
+async def start(
+    settings: Settings,
+    *,
+    journal: Journal | None = None,
+    clock: Callable[[], datetime] | None = None,
+    demo: bool = False,
+) -> RunningService:
+    """Start the service: journal, engine, gRPC, HTTP; with `demo`, an account on a simulated market too.
+
+    A `journal` given is used and not closed. Whatever was started is stopped again if a later part fails.
+    """
+    closers = contextlib.AsyncExitStack()
+    try:
+        return await started(settings, journal, clock or utc_now, demo, closers)
+    except BaseException:
+        await closers.aclose()
+        raise
+
+
+async def started(
+    settings: Settings,
+    journal: Journal | None,
+    clock: Callable[[], datetime],
+    demo: bool,
+    closers: contextlib.AsyncExitStack,
+) -> RunningService:
+    if journal is None:
+        journal = await open_journal(settings, closers)
+    risk_settings = risk_rules(settings)
+    metrics = Metrics()
+    guard = Guard(metrics, settings.server.default_deadline_seconds)
+    paper: PaperBroker
+    reductions = Reductions(lambda account: broker_of(account, paper))
+    engine = Engine(
+        journal,
+        risk_settings,
+        clock=clock,
+        guard=MarkGuard(settings.prices.deviation_guard, timedelta(seconds=settings.prices.mark_max_age_seconds)),
+        reductions=reductions,
+        hub=WatchHub(),
+        shards=settings.database.shards,
+        snapshot_events=settings.database.snapshot_every,
+    )
+    paper = PaperBroker(
+        lambda: engine.house,
+        engine.marks,
+        slippage_rate=settings.sandbox.slippage_rate,
+        fee_rate=settings.sandbox.taker_fee_rate,
+    )
+    closers.push_async_callback(engine.stop)
+    await engine.start()
+    await furnish(engine, settings)
+    metrics.watch(engine.metrics_snapshot)
+    http = HttpServer(settings.server.host, settings.server.metrics_port, metrics, engine.health)
+    closers.push_async_callback(http.stop)
+    metrics_port = await http.start()
+    port = await serve(settings, engine, guard, closers)
+    if demo:
+        market_of_demo = DemoMarket(engine)
+        closers.push_async_callback(market_of_demo.stop)
+        await market_of_demo.start()
+    return RunningService(engine, port, metrics_port, closers)
+
+
+async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> Journal:
+    """The configured PostgreSQL, or one of our own in the data directory."""
+    database = settings.database
+    dsn = database.connection()
+    if dsn is None:
+        embedded = EmbeddedPostgres(database.data_directory, database.bin_directory)
+        closers.push_async_callback(embedded.stop)
+        await embedded.start()
+        dsn = embedded.dsn
+    journal = await PostgresJournal.open(dsn, schema=database.schema)
+    closers.push_async_callback(journal.close)
+    return journal
+
+
+def broker_of(account: Account, paper: PaperBroker) -> Broker:
+    """Who carries orders out for an account. Only sandbox accounts exist in this version."""
+    return paper
+
+
+def risk_rules(settings: Settings) -> RiskSettings:
+    """The rules that the engine decides by, from the settings."""
+    risk, brokers, sandbox, prices = settings.risk, settings.brokers, settings.sandbox, settings.prices
+    named = {name: getattr(brokers, name) for name in brokers.__struct_fields__}
+    return RiskSettings(
+        default_leverage=risk.default_leverage,
+        max_leverage=risk.max_leverage,
+        margin_call_threshold=risk.margin_call_threshold,
+        liquidation_threshold=risk.liquidation_threshold,
+        forced_liquidation_threshold=risk.forced_liquidation_threshold,
+        liquidation_target=risk.liquidation_target,
+        hysteresis=risk.hysteresis,
+        margin_buffer=risk.margin_buffer,
+        pre_trade_max_age=timedelta(seconds=prices.pre_trade_max_age_seconds),
+        mark_max_age=timedelta(seconds=prices.mark_max_age_seconds),
+        reservation_time_to_live=timedelta(seconds=risk.reservation_time_to_live_seconds),
+        day_zone=risk.day_zone,
+        broker_max_leverage={name: broker.max_leverage for name, broker in named.items()},
+        limits=Limits(
+            max_position_notional=risk.max_position_notional,
+            max_exposure_notional=risk.max_exposure_notional,
+            max_concurrent_positions=risk.max_concurrent_positions,
+            max_open_reservations=risk.max_open_reservations,
+            max_daily_loss=risk.max_daily_loss,
+            max_daily_loss_fraction=risk.max_daily_loss_fraction,
+            max_drawdown_fraction=risk.max_drawdown_fraction,
+            order_rate_count=risk.order_rate_count,
+            order_rate_interval_seconds=risk.order_rate_interval_seconds,
+            breaker_cool_down_seconds=risk.breaker_cool_down_seconds,
+        ),
+        slippage_rate=sandbox.slippage_rate,
+        taker_fee_rate=sandbox.taker_fee_rate,
+        starting_capital=sandbox.starting_capital,
+        starting_currency=sandbox.currency,
+    )
+
+
+async def furnish(engine: Engine, settings: Settings) -> None:
+    """Put the default instruments that are not there yet, and the configured asset rules."""
+    for instrument in default_instruments():
+        if instrument.symbol not in engine.house.instruments:
+            await engine.submit_house(PutInstrument(instrument), request_id="", actor=SYSTEM)
+    for rule in default_asset_rules(settings.sandbox.rates, settings.sandbox.haircuts):
+        await engine.submit_house(SetAssetRule(rule), request_id="", actor=SYSTEM)
+
+
+async def serve(settings: Settings, engine: Engine, guard: Guard, closers: contextlib.AsyncExitStack) -> int:
+    """Start the gRPC server and return its port."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.server.max_message_bytes),
+            ("grpc.max_concurrent_streams", STREAMS_MAX),
+            ("grpc.server.max_pending_requests", PENDING_MAX),
+            ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ]
+    )
+    services = {
+        account_service_pb2.DESCRIPTOR: account.AccountService(engine),
+        audit_service_pb2.DESCRIPTOR: audit.AuditService(engine),
+        debt_service_pb2.DESCRIPTOR: debt.DebtService(engine),
+        fund_service_pb2.DESCRIPTOR: fund.FundService(engine),
+        leverage_service_pb2.DESCRIPTOR: leverage.LeverageService(engine),
+        margin_service_pb2.DESCRIPTOR: margin.MarginService(engine, settings.server.max_batch),
+        market_service_pb2.DESCRIPTOR: market.MarketService(engine),
+        risk_service_pb2.DESCRIPTOR: risk.RiskService(engine),
+    }
+    names = []
+    for file, implementation in services.items():
+        for service in file.services_by_name.values():
+            server.add_generic_rpc_handlers((guard.handlers(service, implementation),))
+            names.append(service.full_name)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    add_reflection(server, [*names, health.SERVICE_NAME])
+    port = server.add_insecure_port(settings.server.address)
+    await server.start()
+    for name in ["", *names]:
+        await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    watching = asyncio.create_task(watch_protection(checks, engine), name="protection health")
+
+    async def drain() -> None:
+        """First no longer healthy, then watchers are told, then running calls may finish."""
+        watching.cancel()
+        await checks.enter_graceful_shutdown()
+        engine.hub.drain()
+        await server.stop(settings.server.drain_seconds)
+
+    closers.push_async_callback(drain)
+    return port
+
+
+def add_reflection(server: grpc.aio.Server, names: list[str]) -> None:
+    """Server reflection under both names; the messages of v1 and v1alpha are the same on the wire."""
+    every = [*names, "grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME]
+    servicer: Any = reflection.aio.ReflectionServicer(every)
+    method = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_messages.ServerReflectionRequest.FromString,
+        response_serializer=reflection_messages.ServerReflectionResponse.SerializeToString,
+    )
+    for name in ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME):
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),)
+        )
+
+
+async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) -> None:
+    """Keep the health entry of the protection true."""
+    while True:
+        blind = bool(engine.protecting())
+        state = health_pb2.HealthCheckResponse.NOT_SERVING if blind else health_pb2.HealthCheckResponse.SERVING
+        await checks.set(PROTECTING, state)
+        await asyncio.sleep(PROTECTION_LOOK_SECONDS)
+
+
+async def run(
+    settings: Settings, *, demo: bool = False, ready: Callable[[RunningService], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and stop. `ready` is called once the service answers."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    service = await start(settings, demo=demo)
+    try:
+        if ready is not None:
+            ready(service)
+        await stop.wait()
+        logger.info("draining: at most %s s", settings.server.drain_seconds)
+    finally:
+        await service.stop()

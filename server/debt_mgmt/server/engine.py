@@ -1,0 +1,492 @@
+"""The running engine: every shard, the house, the marks and the screen, joined by one way in for every write."""
+
+import asyncio
+import hashlib
+import heapq
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+
+from debt_mgmt.core import commands as c
+from debt_mgmt.core import events as e
+from debt_mgmt.core.account import Account, RiskLevel
+from debt_mgmt.core.apply import apply
+from debt_mgmt.core.view import AccountView
+from debt_mgmt.core.decide import decide
+from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
+from debt_mgmt.core.limits import day_of
+from debt_mgmt.core.margin import Summary, World, summarize
+from debt_mgmt.core.market import Mark
+from debt_mgmt.core.screen import Screen
+from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.journal.codec import Codec
+from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.state import Change
+from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
+from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.shard import Committed, Context, Shard
+from debt_mgmt.server.watch import WatchHub
+
+logger = logging.getLogger(__name__)
+
+VIEWS_KEPT = 4096
+SWEEP_SECONDS = 1.0
+REBASE_SECONDS = 60.0
+ASSESSED_TOGETHER = 2000
+STATE_VERSION = "1"
+
+
+class PublishOutcome(msgspec.Struct, frozen=True):
+    """What became of published prices."""
+
+    accepted: int
+    quarantined: list[tuple[MarkUpdate, Quarantined]]
+
+
+class EngineCounters(msgspec.Struct):
+    """What happened since the start, for metrics."""
+
+    reserved: int = 0
+    refused: int = 0
+    refused_by_reason: dict[str, int] = {}
+    liquidations: int = 0
+    liquidation_steps: int = 0
+    alerts: int = 0
+    marks_accepted: int = 0
+    marks_quarantined: int = 0
+
+
+class Engine:
+    """All accounts of this service. Reads see committed state; every change goes through `submit`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        risk: RiskSettings,
+        *,
+        clock: Callable[[], datetime],
+        guard: MarkGuard,
+        reductions: Reductions,
+        hub: WatchHub,
+        shards: int,
+        snapshot_events: int = 50_000,
+    ) -> None:
+        self.journal = journal
+        self.risk = risk
+        self.clock = clock
+        self.hub = hub
+        self.guard = guard
+        self.reductions = reductions
+        self.marks: dict[str, Mark] = {}
+        self.screen = Screen()
+        hub.holders = self.screen.holders
+        reductions.engine = self
+        self.counters = EngineCounters()
+        self.started_at = clock()
+        self.shard_count = shards
+        self.snapshot_events = snapshot_events
+        self.house_shard: Shard[House, c.Command, e.HouseEvent]
+        self.shards: dict[int, Shard[Account, c.Command, e.AccountEvent]] = {}
+        self.home: dict[str, int] = {}
+        """Account id → shard."""
+        self.changed_at: dict[str, int] = {}
+        """Account id → position of its last event since the start."""
+        self.views: OrderedDict[str, AccountView] = OrderedDict()
+        self.unscreened: dict[str, Account] = {}
+        """Accounts whose screen row is older than their state; loaded before the next mark is screened."""
+        self.assessing: set[str] = set()
+        self.expiries: list[tuple[datetime, str]] = []
+        self.blind: set[str] = set()
+        """Symbols whose mark was last seen too old."""
+        self.day = ""
+        self.tasks: list[asyncio.Task[None]] = []
+        self.actors: dict[Actor, str] = {}
+
+    # life
+
+    async def start(self) -> None:
+        """Load every log, then watch over what is in it."""
+        count = int(await self.journal.set_meta_once("shards", str(self.shard_count)))
+        if count != self.shard_count:
+            logger.warning("the journal was made with %d shards; the configured %d is ignored", count, self.shard_count)
+        self.shard_count = count
+        epoch = await self.journal.next_epoch()
+        self.house_shard = Shard(
+            0,
+            self.journal,
+            lambda house, command, context: decide_house(house, command, context.at),
+            apply_house,
+            Codec(e.HouseEvent, House),
+            self.clock,
+            on_commit=self.house_committed,
+            epoch=epoch,
+            state_version=STATE_VERSION,
+            snapshot_events=self.snapshot_events,
+        )
+        await self.house_shard.start()
+        for number in range(1, count + 1):
+            self.shards[number] = Shard(
+                number,
+                self.journal,
+                self.decide_account,
+                apply,
+                Codec(e.AccountEvent, Account),
+                self.clock,
+                on_commit=lambda changes, number=number: self.committed(number, changes),  # type: ignore[misc]
+                epoch=epoch,
+                state_version=STATE_VERSION,
+                snapshot_events=self.snapshot_events,
+            )
+        for shard in self.shards.values():
+            await shard.start()
+            for account in shard.entities.values():
+                self.home[account.account_id] = shard.number
+                self.unscreened[account.account_id] = account
+                for reservation in account.reservations.values():
+                    heapq.heappush(self.expiries, (reservation.expires_at, account.account_id))
+        self.day = day_of(self.clock(), self.risk.day_zone)
+        for shard in self.shards.values():
+            for account in shard.entities.values():
+                if account.reduction is not None:
+                    self.reductions.notice(account.account_id)
+        self.tasks = [
+            asyncio.create_task(self.sweep_always(), name="sweep"),
+            asyncio.create_task(self.rebase_always(), name="screen rebase"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop watching, finish what is queued, and store snapshots."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.reductions.stop()
+        for shard in [*self.shards.values(), *([self.house_shard] if hasattr(self, "house_shard") else [])]:
+            await shard.stop()
+
+    # reading
+
+    @property
+    def house(self) -> House:
+        return self.house_shard.entity(HOUSE_KEY) or EMPTY_HOUSE
+
+    def accounts(self) -> list[str]:
+        """Every account id, sorted."""
+        return sorted(self.home)
+
+    def account(self, account_id: str) -> Account:
+        """The committed account; raises Fault ACCOUNT_NOT_FOUND."""
+        number = self.home.get(account_id)
+        account = self.shards[number].entity(account_id) if number is not None else None
+        if account is None:
+            raise Fault(FaultReason.ACCOUNT_NOT_FOUND, f"account {account_id} is not known", account_id=account_id)
+        return account
+
+    def world(self) -> World:
+        """The surroundings of a question asked now."""
+        return World(self.house, self.marks, self.risk, self.clock())
+
+    def view(self, account_id: str) -> AccountView:
+        """The account prepared for checks; kept while neither it nor its marks change."""
+        return self.view_of(self.account(account_id), self.world())
+
+    def view_of(self, account: Account, world: World) -> AccountView:
+        view = self.views.get(account.account_id)
+        if view is not None and view.is_current(account, world):
+            return view
+        view = AccountView(account, world)
+        self.views[account.account_id] = view
+        self.views.move_to_end(account.account_id)
+        if len(self.views) > VIEWS_KEPT:
+            self.views.popitem(last=False)
+        return view
+
+    def summary(self, account_id: str) -> Summary:
+        return self.view(account_id).summary
+
+    def revision(self, account_id: str) -> tuple[int, int]:
+        """(shard, position) as of which the account is shown."""
+        number = self.home[account_id]
+        return number, self.shards[number].revision.position
+
+    def house_revision(self) -> tuple[int, int]:
+        return 0, self.house_shard.revision.position
+
+    # writing
+
+    def shard_of_owner(self, owner: str) -> int:
+        """An owner's accounts share a shard."""
+        digest = hashlib.blake2b(owner.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.shard_count + 1
+
+    async def submit(
+        self, account_id: str, command: c.Command, *, request_id: str, actor: Actor, owner: str = ""
+    ) -> Committed[e.AccountEvent]:
+        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount only."""
+        number = self.home.get(account_id)
+        if number is None:
+            if not isinstance(command, c.CreateAccount):
+                raise Fault(FaultReason.ACCOUNT_NOT_FOUND, f"account {account_id} is not known", account_id=account_id)
+            number = self.shard_of_owner(owner)
+        shard = self.shards[number]
+        return await shard.submit(
+            account_id,
+            command,
+            request_id=request_id,
+            digest=digest_of(command) if request_id else b"",
+            actor=self.actor_text(actor),
+        )
+
+    async def submit_house(self, command: c.Command, *, request_id: str, actor: Actor) -> Committed[e.HouseEvent]:
+        """The same for a command to the house."""
+        return await self.house_shard.submit(
+            HOUSE_KEY,
+            command,
+            request_id=request_id,
+            digest=digest_of(command) if request_id else b"",
+            actor=self.actor_text(actor),
+        )
+
+    def actor_text(self, actor: Actor) -> str:
+        text = self.actors.get(actor)
+        if text is None:
+            if len(self.actors) > 10_000:
+                self.actors.clear()
+            text = self.actors[actor] = msgspec.json.encode(actor).decode()
+        return text
+
+    def decide_account(
+        self, account: Account | None, command: c.Command, context: Context
+    ) -> Sequence[e.AccountEvent]:
+        world = World(self.house, self.marks, self.risk, context.at, context.shard, context.position)
+        view = None
+        if isinstance(command, c.Assess) and account is not None:
+            self.assessing.discard(account.account_id)
+        elif isinstance(command, c.ReserveMargin) and account is not None:
+            view = self.view_of(account, world)
+        return decide(account, command, world, view)  # type: ignore[return-value]
+
+    # what follows a commit
+
+    def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
+        """Instruments or asset rules changed: every figure may have."""
+        if any(isinstance(change.event, e.InstrumentPut | e.AssetRuleSet) for change in changes):
+            for shard in self.shards.values():
+                for account in shard.entities.values():
+                    self.unscreened[account.account_id] = account
+
+    def committed(self, number: int, changes: list[Change[Account, e.AccountEvent]]) -> None:
+        touched: dict[str, Account] = {}
+        for key, event, position, _, account in changes:
+            touched[key] = account
+            self.changed_at[key] = position
+            kind = type(event)
+            if kind is e.MarginReserved:
+                self.counters.reserved += 1
+                heapq.heappush(self.expiries, (event.reservation.expires_at, key))  # type: ignore[union-attr]
+            elif kind is e.AccountCreated:
+                self.home[key] = number
+            elif kind is e.CommandRefused:
+                self.counters.refused += 1
+                reasons = self.counters.refused_by_reason
+                for violation in event.violations:  # type: ignore[union-attr]
+                    reasons[violation.reason] = reasons.get(violation.reason, 0) + 1
+            elif kind is e.AlertRaised:
+                self.counters.alerts += 1
+                self.hub.alert(key, event.alert, (number, position))  # type: ignore[union-attr]
+            elif kind is e.ReductionStarted or kind is e.ReductionExtended:
+                if kind is e.ReductionStarted and event.reduction.cause != "REQUESTED":  # type: ignore[union-attr]
+                    self.counters.liquidations += 1
+                self.reductions.notice(key)
+                self.hub.liquidation(key, account.reduction, (number, position))
+            elif kind is e.ReductionStepEnded:
+                self.counters.liquidation_steps += 1
+                self.hub.liquidation(key, account.reduction, (number, position))
+            elif kind is e.ReductionEnded:
+                self.hub.liquidation(key, account.past_reductions[-1], (number, position))
+                self.reductions.notice(key)
+        self.unscreened.update(touched)
+        self.hub.changed(touched)
+
+    # prices
+
+    async def publish(
+        self, updates: Iterable[MarkUpdate], *, recorded: bool = False, settle: bool = False
+    ) -> PublishOutcome:
+        """Take prices in, and decide every account that they may have moved across a threshold.
+
+        Returns when those decisions are durable; with `settle`, when the forced reductions they began are over too.
+        """
+        now = self.clock()
+        instruments = self.house.instruments
+        quarantined: list[tuple[MarkUpdate, Quarantined]] = []
+        moved: dict[str, Mark] = {}
+        for update in updates:
+            taken = self.guard.accept(update, now, instruments, recorded=recorded)
+            if isinstance(taken, Quarantined):
+                quarantined.append((update, taken))
+                continue
+            moved[taken.symbol] = taken
+        self.counters.marks_accepted += len(moved)
+        self.counters.marks_quarantined += len(quarantined)
+        self.marks.update(moved)
+        self.blind.difference_update(moved)
+        candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()})
+        self.hub.marked(moved)
+        await self.assess(candidates)
+        if settle:
+            for account_id in candidates:
+                await self.reductions.idle(account_id)
+        return PublishOutcome(len(moved), quarantined)
+
+    def screened(self, prices: dict[str, Decimal]) -> list[str]:
+        """Accounts that the new prices may have moved across a threshold."""
+        self.load_screen()
+        found: dict[str, None] = {}
+        for symbol, price in prices.items():
+            found.update(dict.fromkeys(self.screen.mark(symbol, price)))
+        return list(found)
+
+    def load_screen(self) -> None:
+        """Bring the screen up to the committed state."""
+        if not self.unscreened:
+            return
+        world = self.world()
+        pending, self.unscreened = self.unscreened, {}
+        for account_id, account in pending.items():
+            if account.closed_at is not None or not (account.positions or account.reservations):
+                self.screen.remove(account_id)
+                if account.closed_at is not None or account.level is RiskLevel.NORMAL:
+                    continue
+            view = self.views.get(account_id)
+            current = view is not None and view.is_current(account, world)
+            summary = view.summary if current and view is not None else summarize(account, world)
+            self.screen.update(account, summary, world)
+
+    async def assess(self, account_ids: Iterable[str]) -> None:
+        """Decide where accounts stand at the present marks. An account already waiting to be looked at is not queued again."""
+        waiting: list[str] = []
+        for account_id in account_ids:
+            if account_id not in self.assessing and account_id in self.home:
+                self.assessing.add(account_id)
+                waiting.append(account_id)
+        for start in range(0, len(waiting), ASSESSED_TOGETHER):
+            part = waiting[start : start + ASSESSED_TOGETHER]
+            outcomes = await asyncio.gather(
+                *(self.submit(account_id, ASSESS, request_id="", actor=SYSTEM) for account_id in part),
+                return_exceptions=True,
+            )
+            for account_id, outcome in zip(part, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    self.assessing.discard(account_id)
+                    logger.error("account %s could not be assessed: %s", account_id, outcome)
+                elif not outcome.events:
+                    self.rescreen(account_id)
+
+    def rescreen(self, account_id: str) -> None:
+        """An account was looked at and nothing followed: its row is made exact again."""
+        number = self.home[account_id]
+        account = self.shards[number].entity(account_id)
+        if account is not None:
+            self.unscreened[account_id] = account
+
+    # time
+
+    async def sweep_always(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except Exception:
+                logger.exception("the sweep failed; it runs again in %s s", SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """What the passing of time changes: prices age, reservations expire, days begin, breakers cool down."""
+        now = self.clock()
+        await self.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
+        await self.expire(now)
+
+    def newly_blind(self, now: datetime) -> list[str]:
+        """Accounts that hold an instrument whose mark has just become too old, or never came."""
+        oldest = now - self.risk.mark_max_age
+        found: set[str] = set()
+        for symbol in self.house.instruments:
+            mark = self.marks.get(symbol)
+            seen = mark.received_at if mark is not None else self.started_at
+            if seen < oldest and symbol not in self.blind:
+                self.blind.add(symbol)
+                self.load_screen()
+                found.update(self.screen.holders(symbol))
+        return sorted(found)
+
+    def on_a_new_day(self, now: datetime) -> list[str]:
+        day = day_of(now, self.risk.day_zone)
+        if day == self.day:
+            return []
+        self.day = day
+        return [
+            account.account_id
+            for shard in self.shards.values()
+            for account in shard.entities.values()
+            if account.closed_at is None
+        ]
+
+    def cooled_down(self, now: datetime) -> list[str]:
+        return [
+            account.account_id
+            for shard in self.shards.values()
+            for account in shard.entities.values()
+            if account.breakers and any(breaker.until <= now for breaker in account.breakers.values())
+        ]
+
+    async def expire(self, now: datetime) -> None:
+        due: set[str] = set()
+        while self.expiries and self.expiries[0][0] <= now:
+            due.add(heapq.heappop(self.expiries)[1])
+        for account_id in sorted(due):
+            number = self.home.get(account_id)
+            account = self.shards[number].entity(account_id) if number is not None else None
+            if account is not None and any(one.expires_at <= now for one in account.reservations.values()):
+                await self.submit(account_id, EXPIRE, request_id="", actor=SYSTEM)
+
+    async def rebase_always(self) -> None:
+        while True:
+            await asyncio.sleep(REBASE_SECONDS)
+            self.load_screen()
+            self.screen.rebase()
+
+    # proof
+
+    async def fingerprint(self) -> str:
+        """One hash over the state of every shard."""
+        whole = hashlib.sha256()
+        for shard in [self.house_shard, *self.shards.values()]:
+            whole.update((await shard.fingerprint()).digest)
+        return whole.hexdigest()
+
+    def protecting(self) -> list[str]:
+        """Why accounts are not protected at this moment; empty when they are."""
+        reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.blind) if self.screen.holders(symbol)]
+        reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in self.shards.values() if shard.halted]
+        return reasons
+
+
+ASSESS = c.Assess()
+EXPIRE = c.ExpireReservations()
+EMPTY_HOUSE = House()
+
+
+def digest_of(command: c.Command) -> bytes:
+    """What a repeated request id is compared with."""
+    return hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+

@@ -1,0 +1,1 @@
+"""The wire: one file per service, with what reads requests, writes answers and names errors."""

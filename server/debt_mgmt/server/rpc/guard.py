@@ -1,0 +1,143 @@
+"""The outermost layer of every call: who asks, until when, how long it took, and no exception leaves but as a status."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from time import perf_counter
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc_status import rpc_status
+
+from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.server.actor import Actor
+from debt_mgmt.server.metrics import Metrics
+from debt_mgmt.server.rpc.errors import status_of
+
+logger = logging.getLogger(__name__)
+
+IDEMPOTENT = 2
+"""google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
+
+
+class Call:
+    """What a handler may know of its call besides the request."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.context = context
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks. Callers are not told apart yet: the service listens on loopback only."""
+        return Actor("anonymous", "admin", self.context.peer())
+
+    @property
+    def deadline_seconds(self) -> float | None:
+        """What is left of the caller's deadline."""
+        return self.context.time_remaining()
+
+
+class Guard:
+    """Wraps the handlers of a service and registers them."""
+
+    def __init__(self, metrics: Metrics, default_deadline_seconds: float) -> None:
+        self.metrics = metrics
+        self.default_deadline_seconds = default_deadline_seconds
+        self.draining = False
+
+    def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler[Any, Any]:
+        """Every method of the contract, wrapped; a method that the implementation lacks is a bug found at start."""
+        methods = {
+            method.name: self.handler(service, method, getattr(implementation, method.name))
+            for method in service.methods
+        }
+        return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+    def handler(
+        self, service: ServiceDescriptor, method: MethodDescriptor, implementation: Callable[..., Any]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = f"{service.name}/{method.name}"
+        read = GetMessageClass(method.input_type).FromString
+        write = GetMessageClass(method.output_type).SerializeToString
+        if method.client_streaming and method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(self.streaming(name, implementation), read, write)
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self.streaming(name, implementation), read, write)
+        mutation = method.GetOptions().idempotency_level == IDEMPOTENT
+        unary = self.unary(name, implementation, mutation)
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(unary, read, write)
+        return grpc.unary_unary_rpc_method_handler(unary, read, write)
+
+    def unary(self, name: str, implementation: Callable[..., Any], mutation: bool) -> Callable[..., Any]:
+        observe = self.metrics.observer(name)
+        default = self.default_deadline_seconds
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = perf_counter()
+            code = "OK"
+            try:
+                if not mutation:
+                    return await implementation(request, Call(context))
+                if self.draining:
+                    raise Fault(FaultReason.DRAINING, "the service is shutting down; repeat the request elsewhere")
+                left = context.time_remaining()
+                if left is None:
+                    async with asyncio.timeout(default):
+                        return await implementation(request, Call(context))
+                if left <= 0:
+                    raise Fault(FaultReason.DEADLINE_EXPIRED, "the deadline had passed before anything was done")
+                return await implementation(request, Call(context))
+            except grpc.aio.AbortError:
+                code = "ABORTED"
+                raise
+            except BaseException as error:
+                code = await self.end(name, context, error)
+                raise AssertionError("abort did not end the call") from error
+            finally:
+                observe(code, perf_counter() - started)
+
+        return guarded
+
+    def streaming(self, name: str, implementation: Callable[..., AsyncIterator[Any]]) -> Callable[..., Any]:
+        observe = self.metrics.observer(name)
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            started = perf_counter()
+            code = "OK"
+            try:
+                async for response in implementation(request, Call(context)):
+                    yield response
+            except GeneratorExit:
+                code = "CANCELLED"
+                raise
+            except grpc.aio.AbortError:
+                code = "ABORTED"
+                raise
+            except BaseException as error:
+                code = await self.end(name, context, error)
+            finally:
+                observe(code, perf_counter() - started)
+
+        return guarded
+
+    async def end(self, name: str, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> str:
+        """End the call with the status of `error`; returns its code for the metrics where the caller is gone."""
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        if isinstance(error, asyncio.CancelledError) and (context.cancelled() or context.done()):
+            raise error
+        if isinstance(error, TimeoutError):
+            error = Fault(FaultReason.DEADLINE_EXPIRED, "no answer in time; repeat the request with the same request id")
+        status = status_of(error, name)
+        code = grpc.StatusCode(next(one.value for one in grpc.StatusCode if one.value[0] == status.code)).name
+        try:
+            await context.abort_with_status(rpc_status.to_status(status))
+        except grpc.aio.AbortError:
+            self.metrics.failed(name, code)
+            raise
+        return code

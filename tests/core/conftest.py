@@ -1,0 +1,15 @@
+"""How properties are tried: as many examples as each test says, without a clock, and a failing one printed to be repeated."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "desk",
+    deadline=None,
+    database=None,
+    print_blob=True,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("desk")
