@@ -1,4 +1,4 @@
-"""How properties are tried: as many examples as each test says, without a clock, and a failing one printed to be repeated."""
+"""How properties are tried: without a clock, and an example that fails is printed so that it can be repeated."""
 
 import os
 

@@ -10,7 +10,7 @@ leverage  alice  BTCUSDT 5x
 mark      BTCUSDT 50000
 check     alice  buy 0.05 BTCUSDT   -> fits       margin 500   available 1000   utilization 0.5000
 check     alice  buy 0.10 BTCUSDT   -> rejected   INSUFFICIENT_MARGIN   required 1100   available 1000   largest_buy 0.08
-"""
+"""  # noqa: E501
 
 
 def test_the_first_check() -> None:

@@ -12,6 +12,7 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
     Account,
     Environment,
+    Figures,
     Limits,
     MarginMode,
     Position,
@@ -22,13 +23,14 @@ from debt_mgmt.core.account import (
     position_key,
 )
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.check import AccountView, CheckResult, check
+from debt_mgmt.core.check import CheckResult, check
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.house import House, apply_house, decide_house
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.margin import Figures, Summary, World, figures, summarize
+from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.market import AssetRule, Mark
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.view import AccountView
 from tests.support.instruments import ALL
 
 D = Decimal
@@ -39,6 +41,9 @@ DECODER: msgspec.json.Decoder[e.AnyEvent] = msgspec.json.Decoder(e.AnyEvent)
 
 NO_LIMITS = Limits(order_rate_interval_seconds=1, breaker_cool_down_seconds=3600)
 """House defaults without any limit, for tests of something else."""
+
+HOUSE = RiskSettings()
+"""As the service comes."""
 
 FREE = RiskSettings(limits=NO_LIMITS)
 
@@ -69,7 +74,7 @@ class Desk:
 
     def __init__(
         self,
-        settings: RiskSettings = RiskSettings(),
+        settings: RiskSettings = HOUSE,
         *,
         instruments: Iterable[Instrument] = ALL,
         at: datetime = NOON,

@@ -6,6 +6,8 @@ from debt_mgmt.core.instrument import Instrument, InstrumentKind, Tier, VenueRul
 
 D = Decimal
 
+PLAIN = VenueRules()
+
 FLAT = (Tier(D(0), None, D("0.005"), D(100)),)
 """One tier for every size."""
 
@@ -46,7 +48,7 @@ def linear(
     table: tuple[Tier, ...] = FLAT,
     contract_size: str = "1",
     kind: InstrumentKind = InstrumentKind.LINEAR,
-    rules: VenueRules = VenueRules(),
+    rules: VenueRules = PLAIN,
     taker_fee_rate: str = "0",
     **terms: Decimal,
 ) -> Instrument:
@@ -75,7 +77,7 @@ def inverse(
     lot: str = "1",
     table: tuple[Tier, ...] = FLAT,
     contract_size: str = "100",
-    rules: VenueRules = VenueRules(),
+    rules: VenueRules = PLAIN,
     taker_fee_rate: str = "0",
 ) -> Instrument:
     """A contract worth `contract_size` US dollars, settled in coin."""

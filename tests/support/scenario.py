@@ -3,9 +3,9 @@
     deposit   alice  1000 USDT
     check     alice  buy 0.05 BTCUSDT   -> fits       margin 500   available 1000   utilization 0.5000
 
-An outcome is a verdict (`fits`, `rejected` and the reasons in their order, `alice WARNING`, `quiet`) and figures by name.
-A figure is compared exactly; `~0.33` is compared at the decimals written, `-` means unknown or none. What a row does not
-name is not compared, but reasons are named from the first, and a row without outcome must not be refused.
+An outcome is a verdict (`fits`, `rejected` and the reasons in their order, `alice WARNING`, `quiet`) and figures by
+name. A figure is compared exactly; `~0.33` is compared at the decimals written, `-` means unknown or none. What a row
+does not name is not compared, but reasons are named from the first, and a row without outcome must not be refused.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ class WireEnum(StrEnum):
         if value.upper() in cls.__members__:
             return cls[value.upper()]
         if not re.fullmatch(UNRECOGNIZED + "[0-9]+", value):
-            return None
+            raise ValueError(f"{value!r} is no {cls.__name__}: it is one of {', '.join(cls.__members__)}")
         newer = str.__new__(cls, value)
         newer._name_ = newer._value_ = value
         return newer

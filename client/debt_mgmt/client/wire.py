@@ -7,7 +7,7 @@ other field that is absent or malformed means that the server broke the contract
 
 import functools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,56 +22,70 @@ from debt_mgmt.client.errors import MalformedAnswer
 from debt_mgmt.client.times import duration, timestamp
 
 V = TypeVar("V")
+M = TypeVar("M", bound=Message)
 Convert = Callable[[Any], Any]
 
 
-def read(kind: type[V], message: Message, **given: Any) -> V:
-    """The message as a `kind`. Fields that it does not have, such as the answer's `revision`, are `given`.
+def read(kind: type[V], source: Message, **given: Any) -> V:
+    """The message `source` as a `kind`. Fields that it does not have, such as the answer's `revision`, are `given`.
 
     Raises MalformedAnswer where the message has not what the type demands.
     """
-    values = {name: value_of(message) for name, value_of in plan(kind, message.DESCRIPTOR) if name not in given}
+    values = {name: value_of(source) for name, value_of in plan(kind, source.DESCRIPTOR) if name not in given}
     return kind(**values, **given)
+
+
+def message(kind: type[M], **fields_given: Any) -> M:
+    """A message with these fields; those that are None are left out. Values are written as `write` does."""
+    return kind(**fields_written(kind.DESCRIPTOR, fields_given))
 
 
 def write(value: Any, descriptor: Descriptor) -> dict[str, Any]:
     """The value as keyword arguments of its message; what is None is left out."""
-    present = ((field.name, getattr(value, field.name)) for field in fields(value))
+    return fields_written(descriptor, {field.name: getattr(value, field.name) for field in fields(value)})
+
+
+def fields_written(descriptor: Descriptor, values: Mapping[str, Any]) -> dict[str, Any]:
     known = descriptor.fields_by_name
-    return {name: written(item, known[name]) for name, item in present if item is not None}
+    return {name: written(item, known[name]) for name, item in values.items() if item is not None}
 
 
 def written(item: Any, field: FieldDescriptor) -> Any:
+    if isinstance(item, tuple | list):
+        return [written(each, field) for each in item]
+    if field.enum_type is not None:
+        return enum_number(item, field.enum_type, field.name)
+    if field.message_type is not None and is_dataclass(item):
+        return write(item, field.message_type)
     match item:
-        case WireEnum():
-            return number(item, field.enum_type, field.name)
         case Decimal():
             return text(item)
         case datetime():
             return timestamp(item, field.name)
         case timedelta():
             return duration(item, field.name)
-        case tuple():
-            return [written(each, field) for each in item]
-        case _ if is_dataclass(item):
-            return write(item, field.message_type)
     return item
 
 
-def number(item: WireEnum, kind: EnumDescriptor, name: str) -> int:
-    """The wire's number of an enum value. Raises ValueError for one that this SDK only reads."""
-    if not item.recognized:
-        raise ValueError(f"{name} can't be sent: {item} is newer than this SDK")
-    return int(kind.values_by_name[prefix(kind) + item.name].number)
+def enum_number(name: str, wire: EnumDescriptor, field: str) -> int:
+    """The wire's number of an enum value, or of its name in any case. Raises ValueError for other names."""
+    start = prefix(wire)
+    value = wire.values_by_name.get(start + name.upper())
+    if value is None or value.number == 0:
+        known = ", ".join(value.name.removeprefix(start) for value in wire.values if value.number)
+        raise ValueError(f"{field} must be one of {known}, not {name!r}")
+    return int(value.number)
 
 
-def prefix(kind: EnumDescriptor) -> str:
-    return kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
+def prefix(wire: EnumDescriptor) -> str:
+    """What the names of an enum's values begin with."""
+    return wire.values_by_number[0].name.removesuffix("UNSPECIFIED")
 
 
 @functools.cache
-def plan(kind: type, descriptor: Descriptor) -> tuple[tuple[str, Convert], ...]:
+def plan(kind: Hashable, descriptor: Descriptor) -> tuple[tuple[str, Convert], ...]:
     """How each field of `kind` is taken from a message: made once per pair."""
+    assert isinstance(kind, type)
     hints = get_type_hints(kind)
     known = descriptor.fields_by_name
     names = [field.name for field in fields(kind) if field.name in known]
@@ -118,10 +132,12 @@ def converter(hint: Any, field: FieldDescriptor) -> Convert:
         return lambda message: message.ToDatetime(tzinfo=UTC)
     if hint is timedelta:
         return lambda message: message.ToTimedelta()
-    if issubclass(hint, WireEnum):
+    if field.enum_type is not None:
+        assert issubclass(hint, WireEnum), f"{field.full_name} can't be read as {hint}"
         return functools.partial(member, hint, members(hint, field.enum_type), field.full_name)
     if is_dataclass(hint):
-        return functools.partial(read, hint)
+        nested: Any = hint
+        return functools.partial(read, nested)
     assert hint in (str, int, bool), f"{field.full_name} can't be read as {hint}"
     return lambda value: value
 

@@ -35,7 +35,7 @@ from debt_mgmt.core.refusals import Violation
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
-    `figures`, where an event has them, are the account after the whole command: a repeated request gets the same answer.
+    `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
     """
 
 

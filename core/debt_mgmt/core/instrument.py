@@ -103,9 +103,9 @@ def average_entry(instrument: Instrument, held: Decimal, entry: Decimal, added: 
 
 
 def tier_at(instrument: Instrument, value: Decimal) -> Tier:
-    """The tier whose notional range holds `value`; the upper bound belongs to the lower tier."""
+    """The tier whose notional range holds `value`: from its lower bound, inclusive, to its upper bound, exclusive."""
     for tier in instrument.tiers:
-        if tier.notional_to is None or value <= tier.notional_to:
+        if tier.notional_to is None or value < tier.notional_to:
             return tier
     return instrument.tiers[-1]
 

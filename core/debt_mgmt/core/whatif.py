@@ -7,17 +7,21 @@ import msgspec
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account, Figures, RiskLevel, position_key
+from debt_mgmt.core.account import Account, Figures
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.check import check
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.instrument import MarginBase
-from debt_mgmt.core.levels import next_level, thresholds
+from debt_mgmt.core.levels import thresholds
 from debt_mgmt.core.margin import Summary, World, figures, summarize
-from debt_mgmt.core.market import Mark
-from debt_mgmt.core.money import ONE, RATIO_RESOLUTION, ZERO
+from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.money import ONE, RATIO_RESOLUTION, ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation
-from debt_mgmt.core.view import AccountView
+
+FACTS = (e.FillRecorded, e.Transferred, e.LeverageSet, e.MarginReserved)
+"""Events of a change itself; the others are what the service does about it."""
+
+EVENTS_APART = 10_000
+"""Journal positions between two changes, so that what they create has ids of its own."""
 
 STEP = Decimal("0.01")
 HIGHEST = Decimal(4)
@@ -26,10 +30,13 @@ LOWEST = Decimal("-0.9999")
 
 
 class ChangeOutcome(msgspec.Struct, frozen=True):
-    """What one change did: applied, or refused with every reason."""
+    """What one change did: applied, or refused with every reason; the account after it, and profit that it realised."""
 
     applied: bool
     violations: tuple[Violation, ...] = ()
+    figures: Figures = Figures()
+    realized_pnl: Decimal | None = None
+    """In the account's currency; None where nothing was realised."""
 
 
 class Shocks(msgspec.Struct, frozen=True):
@@ -40,77 +47,70 @@ class Shocks(msgspec.Struct, frozen=True):
 
 
 class Simulation(msgspec.Struct, frozen=True):
-    before: Figures
-    after: Figures
+    """An account before and after changes. `shocks` are by level (WARNING, CRITICAL, LIQUIDATING) and BANKRUPTCY."""
+
     summary_before: Summary
     summary_after: Summary
-    level_before: RiskLevel
-    level_after: RiskLevel
+    account_after: Account
+    world_after: World
     outcomes: tuple[ChangeOutcome, ...]
     shocks: dict[str, Shocks]
-    """By level (WARNING, CRITICAL, LIQUIDATING) and BANKRUPTCY, from the state after the changes."""
+
+    @property
+    def before(self) -> Figures:
+        return figures(self.summary_before)
+
+    @property
+    def after(self) -> Figures:
+        return figures(self.summary_after)
 
 
 def simulate(account: Account, world: World, changes: tuple[c.Change, ...]) -> Simulation:
-    """Apply `changes` in order by the deciding code itself, on copies; nothing is journaled."""
+    """Apply `changes` in order by the deciding code itself, on copies; nothing is journaled.
+
+    An order rests with its margin held; what the service would do next (levels, releases, reductions) is left out.
+    """
     before = summarize(account, world)
     folded, there = account, world
     outcomes = []
-    for change in changes:
+    for number, change in enumerate(changes):
+        there = msgspec.structs.replace(there, position=number * EVENTS_APART)
         folded, there, outcome = changed(folded, there, change)
-        outcomes.append(outcome)
-    after = summarize(folded, there)
-    known = after.known
+        shown = figures(summarize(folded, there))
+        outcomes.append(msgspec.structs.replace(outcome, figures=shown))
     return Simulation(
-        before=figures(before),
-        after=figures(after),
         summary_before=before,
-        summary_after=after,
-        level_before=account.level,
-        level_after=next_level(RiskLevel.NORMAL, after.used, after.equity, world.settings)
-        if known
-        else RiskLevel.UNKNOWN,
+        summary_after=summarize(folded, there),
+        account_after=folded,
+        world_after=there,
         outcomes=tuple(outcomes),
-        shocks=shocks(folded, there) if known else {},
+        shocks=shocks(folded, there),
     )
 
 
 def changed(account: Account, world: World, change: c.Change) -> tuple[Account, World, ChangeOutcome]:
-    match change:
-        case c.SimulatedPriceShock():
-            return shocked(account, world, change)
-        case c.Order():
-            return filled(account, world, change)
-        case _:
-            events = decide(account, change, world)
-            if events and isinstance(events[0], e.CommandRefused):
-                return account, world, ChangeOutcome(False, events[0].violations)
-            return after_events(account, events), world, ChangeOutcome(True)
-
-
-def after_events(account: Account, events: tuple[e.Event, ...]) -> Account:
-    """The account after the facts among `events`; what the service would do next (levels, releases) is left out."""
+    if isinstance(change, c.SimulatedPriceShock):
+        return shocked(account, world, change)
+    command = c.ReserveMargin(change) if isinstance(change, c.Order) else change
+    events = decide(account, command, world)
+    if events and isinstance(events[0], e.CommandRefused):
+        return account, world, ChangeOutcome(False, events[0].violations)
+    realized = None
     for event in events:
-        if isinstance(event, e.FillRecorded | e.Transferred | e.LeverageSet | e.BankruptcyRecorded):
+        if isinstance(event, FACTS):
             account = apply(account, event)
-    return account
+        if isinstance(event, e.FillRecorded) and event.realized_pnl:
+            realized = in_currency(account, world, event.settle_asset, event.realized_pnl)
+    return account, world, ChangeOutcome(True, realized_pnl=realized)
 
 
-def filled(account: Account, world: World, order: c.Order) -> tuple[Account, World, ChangeOutcome]:
-    """The order fills at its margin price if it passes the check."""
-    result = check(AccountView(account, world), order, world.at)
-    if not result.fits:
-        return account, world, ChangeOutcome(False, result.violations)
-    mark = world.marks.get(order.symbol)
-    price = order.price if order.price is not None else (mark.price if mark is not None else None)
-    if price is None:
-        return account, world, ChangeOutcome(False, (Violation(Reason.MISSING_MARK, order.symbol),))
-    quantity = order.quantity
-    if result.reducing:
-        held = account.positions[position_key(order.symbol, order.position_side)]
-        quantity = min(quantity, abs(held.quantity))
-    fill = c.RecordFill("what-if", order.symbol, order.side, quantity, price, position_side=order.position_side)
-    return after_events(account, decide(account, fill, world)), world, ChangeOutcome(True)
+def in_currency(account: Account, world: World, asset: str, amount: Decimal) -> Decimal | None:
+    house = world.house
+    try:
+        rate = asset_price(asset, account.currency, house.assets, house.instruments, world.marks, {})
+    except Unpriced:
+        return None
+    return owned(amount * rate)
 
 
 def shocked(account: Account, world: World, shock: c.SimulatedPriceShock) -> tuple[Account, World, ChangeOutcome]:

@@ -258,9 +258,7 @@ def add_reflection(server: grpc.aio.Server, names: list[str]) -> None:
         response_serializer=reflection_messages.ServerReflectionResponse.SerializeToString,
     )
     for name in ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME):
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),)
-        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),))
 
 
 async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) -> None:
@@ -272,9 +270,7 @@ async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) 
         await asyncio.sleep(PROTECTION_LOOK_SECONDS)
 
 
-async def run(
-    settings: Settings, *, demo: bool = False, ready: Callable[[RunningService], None] | None = None
-) -> None:
+async def run(settings: Settings, *, demo: bool = False, ready: Callable[[RunningService], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop. `ready` is called once the service answers."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -260,9 +260,7 @@ class Engine:
             text = self.actors[actor] = msgspec.json.encode(actor).decode()
         return text
 
-    def decide_account(
-        self, account: Account | None, command: c.Command, context: Context
-    ) -> Sequence[e.AccountEvent]:
+    def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
         world = World(self.house, self.marks, self.risk, context.at, context.shard, context.position)
         view = None
         if isinstance(command, c.Assess) and account is not None:
@@ -488,5 +486,3 @@ def digest_of(command: c.Command) -> bytes:
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-

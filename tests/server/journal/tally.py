@@ -1,14 +1,18 @@
 """A toy domain for the tests of shards: named tallies that may not go below zero."""
 
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
 
 from debt_mgmt.server.journal.codec import Codec
-from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.journal import Journal, Row
+from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.server.journal.state import Change
-from debt_mgmt.server.shard import Context, Shard
+from debt_mgmt.server.shard import Committed, Context, Shard
 
 START = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -113,3 +117,39 @@ async def started(
     )
     await shard.start()
     return shard
+
+
+class GatedJournal(MemoryJournal):
+    """A journal whose appends wait until the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.arrived = asyncio.Event()
+
+    async def append(self, rows: Sequence[Row]) -> None:
+        self.arrived.set()
+        await self.gate.wait()
+        await super().append(rows)
+
+
+async def add(
+    shard: TallyShard, amount: int, key: str = "a", *, request_id: str = "", digest: bytes = b"", times: int = 1
+) -> Committed[Added | Cleared]:
+    return await shard.submit(key, Add(Decimal(amount), times), request_id=request_id, digest=digest, actor="desk")
+
+
+async def settle() -> None:
+    """Let everything that can run, run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def abandon(shard: TallyShard) -> None:
+    """What a kill does: nothing is drained, no snapshot is stored."""
+    writer = shard._writer
+    assert writer is not None
+    writer.cancel()
+    with suppress(asyncio.CancelledError):
+        await writer

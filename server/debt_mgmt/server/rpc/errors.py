@@ -67,11 +67,9 @@ RESOURCES: dict[FaultReason, tuple[str, str]] = {
 }
 """What the error is about, and the metadata that holds its name."""
 
-FIELD_PROBLEMS_SHOWN = 50
-"""Details travel in a header, which holds about 8 kB."""
-
-DESCRIPTION_CHARACTERS_MOST = 160
-MESSAGE_CHARACTERS_MOST = 1000
+MESSAGE_CHARACTERS_MOST = 600
+FIELD_PROBLEMS_BYTES_MOST = 4000
+"""A status travels in headers, of which clients accept about 8 kB in all; base64 adds a third to the details."""
 
 
 def status_of(error: BaseException, method: str) -> status_pb2.Status:
@@ -168,15 +166,15 @@ def fault_of(error: BaseException, method: str) -> Fault:
 
 
 def bad_request(fault: InvalidRequest) -> Any:
-    violations = [
-        error_details_pb2.BadRequest.FieldViolation(field=field, description=problem[:DESCRIPTION_CHARACTERS_MOST])
-        for field, problem in fault.problems[:FIELD_PROBLEMS_SHOWN]
-    ]
-    left_out = len(fault.problems) - len(violations)
-    if left_out:
-        more = error_details_pb2.BadRequest.FieldViolation(field="", description=f"{left_out} more are not shown")
-        violations.append(more)
-    return error_details_pb2.BadRequest(field_violations=violations)
+    """Every malformed field, as long as they fit; then how many more there are."""
+    request = error_details_pb2.BadRequest()
+    for count, (field, problem) in enumerate(fault.problems):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
+        if request.ByteSize() + violation.ByteSize() > FIELD_PROBLEMS_BYTES_MOST:
+            request.field_violations.add(description=f"{len(fault.problems) - count} more are not shown")
+            break
+        request.field_violations.append(violation)
+    return request
 
 
 def quota_failure(fault: Fault) -> Any:

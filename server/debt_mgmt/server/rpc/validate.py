@@ -31,10 +31,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search
 ID_RULE = "must be 1 to 64 characters of A-Z, a-z, 0-9 and _ . : -"
 SYMBOL_RULE = "must be 1 to 64 characters of A-Z, a-z, 0-9 and _ . : / -"
 ASSET_RULE = "must be 1 to 32 characters of A-Z, a-z, 0-9 and _ . -"
-DECIMAL_RULE = (
-    "must be a plain decimal number such as 1.5: at most 20 digits before the point and 18 after it, "
-    "without exponent, plus sign, spaces or leading zeros"
-)
+DECIMAL_RULE = "must be a plain decimal such as 12.5, with at most 20 digits before the point and 18 after it"
 
 SECONDS_FIRST = -62_135_596_800
 SECONDS_LAST = 253_402_300_799
@@ -257,9 +254,7 @@ class Reader:
 
 def named(text: str, rule: str) -> str:
     """A problem that quotes the beginning of what was given."""
-    if not text:
-        return f"is required: it {rule}"
-    return f"{rule}, not {text[:48]!r}"
+    return f"{rule}, not {text[:48]!a}" if text else f"is required and {rule}"
 
 
 def decimal_of(text: str) -> Decimal:
@@ -287,9 +282,9 @@ def order_of(read: Reader, message: types_pb2.Order, path: str, mode: PositionMo
     symbol = message.symbol
     price = None
     try:
-        quantity = decimal_of(message.quantity)
+        quantity = money.parse(message.quantity)
         if message.HasField("price"):
-            price = decimal_of(message.price)
+            price = money.parse(message.price)
     except ValueError:
         quantity = ZERO
     if (

@@ -1,0 +1,237 @@
+"""How a method of the service becomes a method of the clients.
+
+A method is written once, as a function that builds a Call or Pages. `unary`, `listing` and `history` turn it into a
+coroutine (or an asynchronous iterator) on MarginClient and into a plain method (or an iterator) on SyncMarginClient,
+with the same parameters and documentation, for the type checker as for `help()`.
+"""
+
+import asyncio
+import functools
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import GenericAlias, MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args, overload
+
+import grpc
+
+from debt_mgmt.client.answers import Listing
+from debt_mgmt.client.call import Call, Page, Pages
+from debt_mgmt.client.channel import Raw
+from debt_mgmt.client.errors import error_from
+from debt_mgmt.client.retry import NEVER, Attempts, RetryPolicy, Timeouts
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Methods:
+    """What the methods of a service are written on: the stubs."""
+
+    @property
+    def raw(self) -> Raw:
+        """The generated stubs."""
+        raise NotImplementedError
+
+
+class Caller(Methods):
+    """A client: its timeouts and when it repeats a call."""
+
+    timeouts: Timeouts
+    retries: RetryPolicy
+
+    def attempts(self, call: Call[Any]) -> Attempts:
+        policy = self.retries if call.repeatable else NEVER
+        return Attempts(policy, call.timeout, getattr(self.timeouts, call.patience), time.monotonic())
+
+
+class AsyncCaller(Caller):
+    """Sends calls without blocking."""
+
+    async def perform(self, call: Call[T]) -> T:
+        """Sends a call, and again where that is safe, until it is answered. Raises DebtMgmtError."""
+        attempts = self.attempts(call)
+        while True:
+            try:
+                response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+            except grpc.RpcError as failure:
+                error = error_from(failure, call.method, call.request_id)
+                pause = attempts.pause_after(error, time.monotonic())
+                if pause is None:
+                    raise error from failure
+                await asyncio.sleep(pause)
+            else:
+                return call.answer(response)
+
+    async def collect(self, pages: Pages[T]) -> Listing[T]:
+        """The whole list."""
+        call: Call[Page[T]] | None = pages.first
+        read: list[Page[T]] = []
+        while call is not None:
+            page = await self.perform(call)
+            read.append(page)
+            call = pages.after(page, call, 0)
+        return joined(read)
+
+    async def walk(self, pages: Pages[T]) -> AsyncIterator[T]:
+        """The list's items, each page read when it is needed."""
+        call: Call[Page[T]] | None = pages.first
+        count = 0
+        while call is not None:
+            page = await self.perform(call)
+            for item in pages.wanted(page, count):
+                yield item
+            count += len(page.items)
+            call = pages.after(page, call, count)
+
+
+class BlockingCaller(Caller):
+    """Sends calls and waits for their answers."""
+
+    def perform(self, call: Call[T]) -> T:
+        """Sends a call, and again where that is safe, until it is answered. Raises DebtMgmtError."""
+        attempts = self.attempts(call)
+        while True:
+            try:
+                response = call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+            except grpc.RpcError as failure:
+                error = error_from(failure, call.method, call.request_id)
+                pause = attempts.pause_after(error, time.monotonic())
+                if pause is None:
+                    raise error from failure
+                time.sleep(pause)
+            else:
+                return call.answer(response)
+
+    def collect(self, pages: Pages[T]) -> Listing[T]:
+        """The whole list."""
+        call: Call[Page[T]] | None = pages.first
+        read: list[Page[T]] = []
+        while call is not None:
+            page = self.perform(call)
+            read.append(page)
+            call = pages.after(page, call, 0)
+        return joined(read)
+
+    def walk(self, pages: Pages[T]) -> Iterator[T]:
+        """The list's items, each page read when it is needed."""
+        call: Call[Page[T]] | None = pages.first
+        count = 0
+        while call is not None:
+            page = self.perform(call)
+            yield from pages.wanted(page, count)
+            count += len(page.items)
+            call = pages.after(page, call, count)
+
+
+def joined(read: list[Page[T]]) -> Listing[T]:
+    items = (item for page in read for item in page.items)
+    return Listing(items, read[0].revision, read[0].as_of)
+
+
+class ServiceMethod(Generic[P, T]):
+    """A method as it is written, and what the two clients show of it."""
+
+    def __init__(self, build: Any, wait: Any, block: Any, returns: Any, returns_blocking: Any) -> None:
+        self._async = dressed(wait, build, returns)
+        self._blocking = dressed(block, build, returns_blocking)
+
+    def function(self, client: object, owner: type) -> Any:
+        function = self._async if issubclass(owner, AsyncCaller) else self._blocking
+        return function if client is None else MethodType(function, client)
+
+
+def dressed(function: Any, build: Any, returns: Any) -> Any:
+    """The function with the name, the documentation and the parameters of `build`."""
+    functools.update_wrapper(function, build)
+    function.__signature__ = inspect.signature(build).replace(return_annotation=returns)
+    return function
+
+
+def item_of(build: Callable[..., Any]) -> Any:
+    """The T of the Call[T] or Pages[T] that a method builds."""
+    (item,) = get_args(inspect.signature(build).return_annotation)
+    return item
+
+
+class UnaryMethod(ServiceMethod[P, T]):
+    """One request, one answer."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Call[T]]) -> None:
+        async def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> T:
+            return await client.perform(build(client, *args, **kwargs))
+
+        def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> T:
+            return client.perform(build(client, *args, **kwargs))
+
+        super().__init__(build, wait, block, item_of(build), item_of(build))
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: AsyncCaller, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(self, client: BlockingCaller, owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: object, owner: type) -> Any:
+        return self.function(client, owner)
+
+
+class ListingMethod(ServiceMethod[P, T]):
+    """A list that is read whole."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Pages[T]]) -> None:
+        async def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
+            return await client.collect(build(client, *args, **kwargs))
+
+        def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
+            return client.collect(build(client, *args, **kwargs))
+
+        returns = GenericAlias(Listing, item_of(build))
+        super().__init__(build, wait, block, returns, returns)
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: AsyncCaller, owner: type) -> Callable[P, Coroutine[Any, Any, Listing[T]]]: ...
+    @overload
+    def __get__(self, client: BlockingCaller, owner: type) -> Callable[P, Listing[T]]: ...
+    def __get__(self, client: object, owner: type) -> Any:
+        return self.function(client, owner)
+
+
+class HistoryMethod(ServiceMethod[P, T]):
+    """A list without end, read while it is walked."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Pages[T]]) -> None:
+        def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+            return client.walk(build(client, *args, **kwargs))
+
+        def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+            return client.walk(build(client, *args, **kwargs))
+
+        item = item_of(build)
+        super().__init__(build, wait, block, GenericAlias(AsyncIterator, item), GenericAlias(Iterator, item))
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: AsyncCaller, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    @overload
+    def __get__(self, client: BlockingCaller, owner: type) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, client: object, owner: type) -> Any:
+        return self.function(client, owner)
+
+
+def unary(build: Callable[Concatenate[Any, P], Call[T]]) -> UnaryMethod[P, T]:
+    """A method that is awaited on MarginClient, and waits on SyncMarginClient."""
+    return UnaryMethod(build)
+
+
+def listing(build: Callable[Concatenate[Any, P], Pages[T]]) -> ListingMethod[P, T]:
+    """The same for a list, of which every page is read."""
+    return ListingMethod(build)
+
+
+def history(build: Callable[Concatenate[Any, P], Pages[T]]) -> HistoryMethod[P, T]:
+    """A method to iterate over: `async for` on MarginClient, `for` on SyncMarginClient."""
+    return HistoryMethod(build)

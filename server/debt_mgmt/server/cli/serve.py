@@ -1,0 +1,219 @@
+"""`debt-mgmt serve`: runs the service, and says where it listens and what it protects from."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from debt_mgmt.client.channel import version
+from debt_mgmt.server.cli.output import Output, plain
+from debt_mgmt.server.cli.session import Exit, Json
+from debt_mgmt.server.cli.wording import amount, grouped, percent
+from debt_mgmt.server.config import CATALOGUE, ConfigurationError, RiskSection, Settings, read_settings
+from debt_mgmt.server.config_sources import Secret, spelled
+
+CHANGED_SHOWN = 12
+"""More settings than these are counted, not listed."""
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.", envvar="DEBT_MGMT_CONFIG")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the service's own PostgreSQL.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Where gRPC listens, as host:port; port 0 takes a free one.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Where /metrics and /health listen; 0 takes a free one.")
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Add the sandbox account demo on a simulated market.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, in the clear.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the service until ctrl-c or SIGTERM; then running calls may finish."""
+    output = Output(as_json)
+    flags = {
+        "database.data_directory": data_dir,
+        "server.address": address,
+        "server.metrics_port": metrics_port,
+        "server.insecure": "true" if insecure else None,
+    }
+    settings = settings_or_exit(output, config, {path: str(said) for path, said in flags.items() if said is not None})
+
+    from debt_mgmt.server.app import RunningService, run
+    from debt_mgmt.server.cli.logs import configure_logs
+
+    configure_logs(settings)
+
+    def ready(service: RunningService) -> None:
+        output.show(announcement(settings, service.port, service.metrics_port, demo))
+        output.line(**facts(settings, service.port, service.metrics_port, demo))
+
+    try:
+        in_event_loop(run(settings, demo=demo, ready=ready))
+    except STARTING_ERRORS as error:
+        output.say(f"debt-mgmt: the service can't run: {error}", "bold red")
+        if "in use" in str(error) or "bind" in str(error).lower():
+            output.say("Choose other ports with --address 127.0.0.1:0 and --metrics-port 0, which take free ones.")
+        raise typer.Exit(Exit.USAGE) from None
+
+
+def settings_or_exit(output: Output, config: Path | None, flags: dict[str, str]) -> Settings:
+    """The settings; a configuration that can't be used ends the command with every problem it has."""
+    try:
+        return read_settings(config, flags=flags)
+    except ConfigurationError as error:
+        output.say(str(error), "bold red")
+        raise typer.Exit(Exit.USAGE) from None
+
+
+def in_event_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed, else on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        runner.run(work)
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def facts(settings: Settings, port: int, metrics_port: int, demo: bool) -> dict[str, Any]:
+    """What a program that started the service wants to know."""
+    host = settings.server.host
+    return {
+        "version": version(),
+        "target": target_of(host, port),
+        "metrics": f"http://{target_of(host, metrics_port)}/metrics",
+        "health": f"http://{target_of(host, metrics_port)}/health",
+        "journal": journal_of(settings),
+        "demo": demo,
+        "protections": [
+            {"protection": name, "on": on, "in_words": words} for name, on, words in protections(settings.risk)
+        ],
+        "settings_changed": [
+            {"setting": path, "value": plain(value), "origin": origin} for path, value, origin in changed(settings)
+        ],
+    }
+
+
+def target_of(host: str, port: int) -> str:
+    """The address that a client on this machine names."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
+
+
+def announcement(settings: Settings, port: int, metrics_port: int, demo: bool) -> Group:
+    """What a person who started the service wants to know."""
+    host, target = settings.server.host, target_of(settings.server.host, port)
+    reach = "reached by other machines, in the clear" if settings.server.insecure else "this machine only"
+    places = Table.grid(padding=(0, 2))
+    places.add_row("gRPC", Text.assemble((f"{host}:{port}", "bold"), f"  {reach}"))
+    places.add_row("journal", journal_of(settings))
+    http = f"http://{target_of(host, metrics_port)}"
+    places.add_row("metrics", f"{http}/metrics   {http}/health")
+    on = Text("\n").join(Text(words) for _, is_on, words in protections(settings.risk) if is_on)
+    off = ", ".join(words for _, is_on, words in protections(settings.risk) if not is_on)
+    places.add_row("protects", on)
+    if off:
+        places.add_row(Text("OFF", "bold yellow"), Text(off, "yellow"))
+    different = list(changed(settings))
+    for path, value, origin in different[:CHANGED_SHOWN]:
+        places.add_row("setting", f"{path} {value}  ({origin})")
+    if len(different) > CHANGED_SHOWN:
+        places.add_row("setting", f"and {len(different) - CHANGED_SHOWN} more that are not the default")
+    parts: list[Any] = [Text(f"debt-mgmt {version()} serves", "bold green"), places]
+    if demo:
+        parts += [Text("\nTry it in another terminal", "bold"), Syntax(first_calls(target), "bash", word_wrap=True)]
+    parts.append(Text("\nctrl-c stops it.", "dim"))
+    return Group(*parts)
+
+
+def first_calls(target: str) -> str:
+    """The same first call from the shell and from Python, ready to paste."""
+    body = '{"account_id":"demo"}'
+    client = "SyncMarginClient()" if target == "127.0.0.1:50051" else f'SyncMarginClient("{target}")'
+    option = "" if target == "127.0.0.1:50051" else f" --target {target}"
+    return "\n".join(
+        (
+            f"grpcurl -plaintext -d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
+            f"debt-mgmt status demo{option}",
+            "python - <<'EOF'",
+            "from debt_mgmt.client import SyncMarginClient",
+            f"with {client} as client:",
+            '    print(client.get_margin_status("demo"))',
+            "EOF",
+        )
+    )
+
+
+def journal_of(settings: Settings) -> str:
+    """Where the journal is, without secrets."""
+    database = settings.database
+    if database.dsn is not None:
+        return f"PostgreSQL of the configured DSN, schema {database.schema}"
+    if database.host is not None:
+        return f"PostgreSQL at {database.host}:{database.port}/{database.name}, schema {database.schema}"
+    return f"PostgreSQL of its own in {database.data_directory}"
+
+
+def protections(risk: RiskSection) -> Iterator[tuple[str, bool, str]]:
+    """Every protection of the house: its name, whether it is on, and in words."""
+    yield (
+        "LEVELS",
+        True,
+        f"warning at {share(risk.margin_call_threshold)}, critical at {share(risk.liquidation_threshold)}, forced "
+        f"reduction at {share(risk.forced_liquidation_threshold)} down to {share(risk.liquidation_target)}",
+    )
+    yield "LEVERAGE", True, f"leverage at most {grouped(risk.max_leverage)}x, {grouped(risk.default_leverage)}x unless set"
+    for name, limit, words in (
+        ("POSITION_NOTIONAL", risk.max_position_notional, "notional of one position"),
+        ("EXPOSURE_NOTIONAL", risk.max_exposure_notional, "notional of all positions"),
+        ("CONCURRENT_POSITIONS", risk.max_concurrent_positions, "open positions"),
+        ("OPEN_RESERVATIONS", risk.max_open_reservations, "open reservations"),
+        ("DAILY_LOSS", risk.max_daily_loss, "loss of a day"),
+    ):
+        yield name, limit is not None, words if limit is None else f"{words} at most {amount_of(limit)}"
+    for name, fraction, words in (
+        ("DAILY_LOSS_FRACTION", risk.max_daily_loss_fraction, "share of the equity lost in a day"),
+        ("DRAWDOWN", risk.max_drawdown_fraction, "fall from the highest equity"),
+    ):
+        yield name, fraction is not None, words if fraction is None else f"{words} at most {share(fraction)}"
+    rate = risk.order_rate_count
+    seconds = risk.order_rate_interval_seconds
+    yield "ORDER_RATE", rate is not None, "order rate" if rate is None else f"at most {rate} orders in {seconds} s"
+
+
+def share(fraction: Decimal) -> str:
+    return percent(fraction, 0 if fraction * 100 % 1 == 0 else 1)
+
+
+def amount_of(limit: Decimal | int) -> str:
+    return amount(limit) if isinstance(limit, Decimal) else f"{limit:,}"
+
+
+def changed(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Every setting that somebody gave: its path, its value without secrets, and where it came from."""
+    for setting in CATALOGUE.settings:
+        if setting.path in settings.origins:
+            value = value_at(settings, setting.path)
+            yield setting.path, "<secret>" if isinstance(value, Secret) else spelled(value), settings.origin(setting.path)
+
+
+def value_at(settings: Settings, path: str) -> Any:
+    section, _, rest = path.partition(".")
+    value: Any = settings.risk if section == "risk_settings" else getattr(settings, section)
+    for name in rest.split("."):
+        value = getattr(value, name)
+    return value

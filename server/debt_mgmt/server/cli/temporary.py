@@ -1,0 +1,49 @@
+"""A service of our own for the length of one command: a free port, a journal in a folder that is removed afterwards."""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from debt_mgmt.server.config import DatabaseSection, ServerSection, Settings
+
+
+def for_a_while(
+    settings: Settings, folder: Path, *, fee_rate: Decimal | None = None, slippage_rate: Decimal | None = None
+) -> Settings:
+    """`settings` with their rules kept, but listening on free ports of this machine and journaling in `folder`."""
+    sandbox = settings.sandbox
+    return msgspec.structs.replace(
+        settings,
+        server=ServerSection(address="127.0.0.1:0", metrics_port=0, drain_seconds=1.0),
+        database=DatabaseSection(data_directory=folder, bin_directory=settings.database.bin_directory),
+        sandbox=msgspec.structs.replace(
+            sandbox,
+            taker_fee_rate=sandbox.taker_fee_rate if fee_rate is None else fee_rate,
+            slippage_rate=sandbox.slippage_rate if slippage_rate is None else slippage_rate,
+        ),
+    )
+
+
+@contextlib.asynccontextmanager
+async def temporary_service(
+    settings: Settings, *, fee_rate: Decimal | None = None, slippage_rate: Decimal | None = None
+) -> AsyncIterator[str]:
+    """Start such a service and give its target; stop it and remove its journal in the end."""
+    from debt_mgmt.server.app import start
+
+    logging.getLogger("debt_mgmt").setLevel(logging.ERROR)
+    folder = Path(tempfile.mkdtemp(prefix="debt-mgmt-"))
+    try:
+        service = await start(for_a_while(settings, folder, fee_rate=fee_rate, slippage_rate=slippage_rate))
+        try:
+            yield f"127.0.0.1:{service.port}"
+        finally:
+            await service.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

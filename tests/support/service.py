@@ -1,0 +1,125 @@
+"""A real service for tests: in this process, on a free loopback port, on a memory or an embedded journal."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from debt_mgmt.server import app
+from debt_mgmt.server.config import read_settings
+from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.memory_journal import MemoryJournal
+from debt_mgmt.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    audit_service_pb2_grpc,
+    debt_service_pb2_grpc,
+    fund_service_pb2_grpc,
+    leverage_service_pb2,
+    leverage_service_pb2_grpc,
+    margin_service_pb2,
+    margin_service_pb2_grpc,
+    market_service_pb2,
+    market_service_pb2_grpc,
+    risk_service_pb2_grpc,
+    types_pb2,
+)
+
+NO_COSTS = {"sandbox.slippage_rate": "0", "sandbox.taker_fee_rate": "0"}
+
+
+class Desk:
+    """Stubs of every service on one channel, and the few calls that most tests begin with."""
+
+    def __init__(self, running: app.RunningService, channel: grpc.aio.Channel) -> None:
+        self.running = running
+        self.engine = running.engine
+        self.channel = channel
+        self.accounts: Any = account_service_pb2_grpc.AccountServiceStub(channel)
+        self.audit: Any = audit_service_pb2_grpc.AuditServiceStub(channel)
+        self.debt: Any = debt_service_pb2_grpc.DebtServiceStub(channel)
+        self.funds: Any = fund_service_pb2_grpc.FundServiceStub(channel)
+        self.leverage: Any = leverage_service_pb2_grpc.LeverageServiceStub(channel)
+        self.margin: Any = margin_service_pb2_grpc.MarginServiceStub(channel)
+        self.market: Any = market_service_pb2_grpc.MarketServiceStub(channel)
+        self.risk: Any = risk_service_pb2_grpc.RiskServiceStub(channel)
+        self.numbers = count(1)
+
+    def request_id(self) -> str:
+        return f"test-{next(self.numbers)}"
+
+    async def open(self, account_id: str, capital: str = "10000", currency: str = "USD", owner: str = "desk") -> None:
+        await self.accounts.CreateAccount(
+            account_service_pb2.CreateAccountRequest(
+                request_id=self.request_id(),
+                account_id=account_id,
+                owner=owner,
+                currency=currency,
+                initial_deposit=types_pb2.AssetAmount(asset=currency, amount=capital),
+            )
+        )
+
+    async def lever(self, account_id: str, symbol: str, leverage: str) -> None:
+        answer = await self.leverage.SetLeverage(
+            leverage_service_pb2.SetLeverageRequest(
+                request_id=self.request_id(), account_id=account_id, symbol=symbol, leverage=leverage
+            )
+        )
+        assert answer.accepted, answer.violations
+
+    async def mark(self, prices: Mapping[str, str | Decimal], *, settle: bool = True, tape: bool = False) -> None:
+        """Publish marks and wait for all that follows."""
+        request = market_service_pb2.PublishMarksRequest(
+            marks=[
+                market_service_pb2.MarkUpdate(symbol=symbol, price=str(price), source="test")
+                for symbol, price in prices.items()
+            ],
+            clock=market_service_pb2.MARK_CLOCK_TAPE if tape else market_service_pb2.MARK_CLOCK_LIVE,
+            settle=settle,
+        )
+        answer = await self.market.PublishMarks(iter([request]))
+        assert answer.quarantined_count == 0, answer.quarantined
+
+    async def fill(
+        self, account_id: str, side: int, quantity: str, symbol: str, price: str, fill_id: str = "", fee: str = "0"
+    ) -> Any:
+        number = self.request_id()
+        return await self.margin.RecordFill(
+            margin_service_pb2.RecordFillRequest(
+                request_id=number,
+                account_id=account_id,
+                symbol=symbol,
+                side=side,  # type: ignore[arg-type]
+                quantity=quantity,
+                price=price,
+                fill_id=fill_id or f"fill-{number}",
+                fee=fee,
+            )
+        )
+
+    async def status(self, account_id: str) -> Any:
+        request = margin_service_pb2.GetMarginStatusRequest(account_id=account_id)
+        return (await self.margin.GetMarginStatus(request)).status
+
+
+@asynccontextmanager
+async def service(
+    data_directory: Path | None = None, *, journal: Journal | None = None, **flags: str
+) -> AsyncIterator[Desk]:
+    """A running service: on an embedded PostgreSQL in `data_directory`, or on `journal`, or on a journal in memory."""
+    given = {"server.address": "127.0.0.1:0", "server.metrics_port": "0", **NO_COSTS}
+    given |= {name.replace("__", "."): value for name, value in flags.items()}
+    if data_directory is not None:
+        given["database.data_directory"] = str(data_directory)
+    elif journal is None:
+        journal = MemoryJournal()
+    running = await app.start(read_settings(environment={}, flags=given), journal=journal)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
+            yield Desk(running, channel)
+    finally:
+        await running.stop()
