@@ -63,8 +63,8 @@ def tape_time(marks: Any) -> str:
     return max(mark.source_time.ToDatetime(UTC) for mark in marks).strftime("%H:%M")
 
 
-async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(tmp_path: Path) -> None:
-    async with service(tmp_path) as desk:
+async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(data_directory: Path) -> None:
+    async with service(data_directory) as desk:
         seen = await replay_day(desk)
         account = desk.engine.account("tape")
 
@@ -84,7 +84,7 @@ async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(tmp
         assert len(plans) == 1
         plan = plans[0]
         assert tape_time(plan.marks) == "14:57"
-        assert Decimal(plan.utilization_before).quantize(Decimal("0.0001")) == Decimal("0.9099")
+        assert Decimal(plan.utilization_before).quantize(Decimal("0.0001")) == Decimal("0.9098")
         assert [(step.symbol, step.side, len(step.fills)) for step in plan.steps] == [
             ("ETHUSD", types_pb2.SIDE_SELL, 1)
         ]
@@ -100,8 +100,8 @@ async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(tmp
         assert Decimal(seen[-1][1].equity).quantize(Decimal(1)) == Decimal(7051)
 
 
-async def test_every_alert_follows_a_transition_and_none_is_repeated(tmp_path: Path) -> None:
-    async with service(tmp_path) as desk:
+async def test_every_alert_follows_a_transition_and_none_is_repeated(data_directory: Path) -> None:
+    async with service(data_directory) as desk:
         await replay_day(desk)
         rows = await desk.engine.journal.list_rows(account_id="tape", limit=1000)
         codec: Codec[Account, e.AccountEvent] = Codec(e.AccountEvent, Account)
@@ -116,8 +116,8 @@ async def test_every_alert_follows_a_transition_and_none_is_repeated(tmp_path: P
         assert all(one.after is not two.after for one, two in zip(changes, changes[1:], strict=False))
 
 
-async def test_the_journal_replayed_from_zero_gives_the_same_state(tmp_path: Path) -> None:
-    async with service(tmp_path) as desk:
+async def test_the_journal_replayed_from_zero_gives_the_same_state(data_directory: Path) -> None:
+    async with service(data_directory) as desk:
         await replay_day(desk)
         live = desk.engine.account("tape")
         shard = desk.engine.home["tape"]
@@ -129,5 +129,5 @@ async def test_the_journal_replayed_from_zero_gives_the_same_state(tmp_path: Pat
                     again = apply(again, codec.decode_event(row.payload))
         assert again == live
         fingerprint = await desk.engine.fingerprint()
-    async with service(tmp_path) as desk:
+    async with service(data_directory) as desk:
         assert await desk.engine.fingerprint() == fingerprint

@@ -289,6 +289,23 @@ async def test_binaries_that_the_server_cannot_reach_are_copied_beside_the_clust
     assert stat.S_IMODE(hidden.stat().st_mode) == 0o700
 
 
+async def test_a_data_directory_that_cannot_be_made_is_an_error_that_names_it(place: Path) -> None:
+    (place / "file").touch()
+    with pytest.raises(PostgresError, match="file"):
+        await EmbeddedPostgres(place / "file" / "inner").start()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root could be led to write elsewhere")
+async def test_a_log_that_was_turned_into_a_link_is_not_written_through(ready_place: Path) -> None:
+    victim = ready_place / "victim"
+    victim.touch()
+    (ready_place / "postgres.log").unlink()
+    (ready_place / "postgres.log").symlink_to(victim)
+    with pytest.raises(PostgresError, match="symbolic"):
+        await EmbeddedPostgres(ready_place).start()
+    assert victim.read_text() == ""
+
+
 async def test_a_bin_directory_without_a_server_is_refused(place: Path) -> None:
     with pytest.raises(PostgresError, match="no PostgreSQL server"):
         await EmbeddedPostgres(place, bin_directory=place).start()

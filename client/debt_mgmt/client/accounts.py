@@ -168,6 +168,4 @@ class AccountMethods(Methods):
     @listing
     def brokers(self, *, timeout: Timeout = None) -> Pages[Broker]:
         """The brokers and what each can do."""
-        return pages(
-            self.raw.account.ListBrokers, pb.ListBrokersRequest(), lambda page: page.brokers, Broker, timeout
-        )
+        return pages(self.raw.account.ListBrokers, pb.ListBrokersRequest(), lambda page: page.brokers, Broker, timeout)

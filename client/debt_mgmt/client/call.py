@@ -4,22 +4,20 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from debt_mgmt.client.answers import Answer, Revision
 from debt_mgmt.client.errors import MalformedAnswer
+from debt_mgmt.client.retry import Patience
 from debt_mgmt.client.times import Timeout
 from debt_mgmt.client.wire import read
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 T = TypeVar("T")
-Patience = Literal["check", "read", "command", "close"]
-"""Which of the client's Timeouts holds for a call that names no timeout."""
-
 PAGE_SIZE = 1000
 
 
@@ -154,3 +152,20 @@ def pages(
         return Page(items=found, revision=answer.revision, as_of=answer.as_of, next_page_token=token)
 
     return Pages(first=query(send, request, interpret, timeout), limit=limit)
+
+
+def one_page(
+    send: grpc.UnaryUnaryMultiCallable[Request, Response],
+    request: Request,
+    name: str,
+    kind: type[T],
+    timeout: Timeout,
+) -> Pages[T]:
+    """A list that comes whole in the field `name`; each item also holds the answer's `revision` and `as_of`."""
+
+    def interpret(response: Response) -> Page[T]:
+        at = read(Answer, response)
+        found = (read(kind, item, revision=at.revision, as_of=at.as_of) for item in getattr(response, name))
+        return Page(items=tuple(found), revision=at.revision, as_of=at.as_of, next_page_token="")
+
+    return Pages(first=query(send, request, interpret, timeout))

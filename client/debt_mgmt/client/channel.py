@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import ipaddress
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -125,18 +124,6 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"{self.target}{'' if self.credentials is None else ' (TLS)'}"
-
-    @classmethod
-    def from_env(
-        cls,
-        credentials: grpc.ChannelCredentials | None = None,
-        insecure: bool = False,
-        environment: Mapping[str, str] = os.environ,
-    ) -> Self:
-        """What DEBT_MGMT_TARGET and DEBT_MGMT_TOKEN say."""
-        target = environment.get(TARGET_VARIABLE) or DEFAULT_TARGET
-        token = environment.get(TOKEN_VARIABLE) or None
-        return cls(target=target, token=token, credentials=credentials, insecure=insecure)
 
     def open(self, *, streams: bool = False) -> Any:
         """A blocking channel; for long streams with little ahead of the reader."""

@@ -310,4 +310,3 @@ class QuarantineReason(WireEnum):
     DEVIATION = "DEVIATION"
     OUT_OF_ORDER = "OUT_OF_ORDER"
     INVALID_TIME = "INVALID_TIME"
-

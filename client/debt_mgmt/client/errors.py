@@ -159,7 +159,7 @@ class ServerFault(DebtMgmtError):
 
 
 class MalformedAnswer(ServerFault):
-    """The service answered against its contract, for example with a decimal that is none. Nothing was guessed instead."""
+    """The service answered against its contract, such as with a decimal that is none. Nothing was guessed instead."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message, **{"code": grpc.StatusCode.INTERNAL, "reason": "MALFORMED_ANSWER", **details})

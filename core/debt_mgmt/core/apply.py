@@ -74,10 +74,11 @@ def closed(account: Account, event: e.AccountClosed) -> Account:
 def transferred(account: Account, event: e.Transferred) -> Account:
     baselines = account.baselines
     if baselines is not None:
+        change = event.equity_change if event.equity_change is not None else event.value
         baselines = replace(
             baselines,
-            day_equity=baselines.day_equity + event.value,
-            peak_equity=baselines.peak_equity + event.value,
+            day_equity=baselines.day_equity + change,
+            peak_equity=baselines.peak_equity + change,
         )
     return replace(account, balances=after_postings(account.balances, event.postings), baselines=baselines)
 

@@ -191,12 +191,15 @@ def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
     """The brief form of a full result: of a reducing order, or of a refused one."""
     if result.fits and hold:
         view.count()
+    available, utilization = result.after.margin_available, result.after.margin_utilization
+    if available is None:
+        available, utilization = owned(view.available), ratio(view.used, view.equity)
     return BriefCheck(
         result.fits,
         result.reducing,
         result.margin_required if result.margin_required is not None else ZERO,
-        owned(view.available),
-        ratio(view.used, view.equity),
+        available,
+        utilization,
         None if result.fits else result,
     )
 
@@ -205,9 +208,9 @@ def stale_violations(view: AccountView, symbol: SymbolView, at: datetime) -> lis
     """Marks too old for new risk: of the instrument itself and of everything the account's figures rest on."""
     max_age = view.world.settings.pre_trade_max_age
     oldest = at - max_age
-    if symbol.mark.received_at >= oldest and (view.oldest is None or view.oldest >= oldest):
+    if all(mark.received_at >= oldest for mark in symbol.marks) and (view.oldest is None or view.oldest >= oldest):
         return []
-    marks = {mark.symbol: mark for mark in (*view.summary.marks, symbol.mark)}
+    marks = {mark.symbol: mark for mark in (*view.summary.marks, *symbol.marks)}
     return [
         Violation(Reason.STALE_MARK, mark.symbol, seconds(at - mark.received_at), seconds(max_age))
         for mark in marks.values()
@@ -366,6 +369,9 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
         )
     if limits.max_exposure_notional is not None:
         others = exposure_without(view, instrument.symbol)
+        if not symbol.use.one_way:
+            opposite = worst_quantity(view, symbol, side.opposite)
+            others += notional(instrument, opposite, symbol.mark.price) * rate
         exposure = others + value * rate
         if exposure > limits.max_exposure_notional:
             limit = limits.max_exposure_notional
@@ -435,7 +441,15 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
     freed = ZERO
     if leg.margin_mode is MarginMode.CROSS:
         figures_of_leg = next(one for one in view.summary.positions if one.position is leg)
-        freed = figures_of_leg.initial_margin * symbol.rate * closed / abs(leg.quantity)
+        freed = figures_of_leg.initial_margin * closed / abs(leg.quantity)
+    use = symbol.use
+    if use.one_way:
+        left = msgspec.structs.replace(
+            use,
+            position_quantity=use.position_quantity - closed.copy_sign(use.position_quantity),
+            position_margin=max(ZERO, use.position_margin - freed),
+        )
+        freed += use.order_margin() - left.order_margin()
     return CheckResult(
         order=order,
         fits=True,
@@ -444,7 +458,7 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
         initial_margin=ZERO,
         fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
-        after=figures_of(view.equity, view.used - freed, maintenance_after(view, symbol, order)),
+        after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order)),
         largest_buy=largest(view, symbol, order, Side.BUY, view.world.at),
         largest_sell=largest(view, symbol, order, Side.SELL, view.world.at),
         mark=symbol.mark,

@@ -39,9 +39,10 @@ from debt_mgmt.core.margin import (
     leverage_of,
     margin_mode_of,
     mark_used,
+    rate_for,
     summarize,
 )
-from debt_mgmt.core.market import Unpriced, asset_price
+from debt_mgmt.core.market import Unpriced
 from debt_mgmt.core.money import ZERO, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 from debt_mgmt.core.settings import effective_limits
@@ -121,9 +122,8 @@ def close_account(draft: Draft, command: c.CloseAccount) -> None:
 
 
 def price_in_currency(draft: Draft, asset: str) -> Decimal | Violation:
-    house = draft.world.house
     try:
-        return asset_price(asset, draft.account.currency, house.assets, house.instruments, draft.world.marks, {})
+        return rate_for(draft.account, draft.world, asset, {})
     except Unpriced as unpriced:
         return Violation(Reason.MISSING_MARK, unpriced.missing)
 
@@ -149,7 +149,22 @@ def transfer(draft: Draft, command: c.Transfer) -> None:
                 Violation(Reason.INSUFFICIENT_BALANCE, command.asset, -command.amount, owned(most), owned(most)),
             )
     postings = deposit_postings(command.asset, command.amount)
-    draft.add(e.Transferred(command.asset, command.amount, owned(command.amount * rate), postings, command.note))
+    value = owned(command.amount * rate)
+    held = account.balances.get(command.asset, ZERO) - posted_in(draft, command.asset)
+    counted = [
+        collateral_value(command.asset, held + moved, rate, draft.world.house) for moved in (command.amount, ZERO)
+    ]
+    change = owned(counted[0] - counted[1])
+    draft.add(
+        e.Transferred(
+            command.asset,
+            command.amount,
+            value,
+            postings,
+            command.note,
+            equity_change=change if change != value else None,
+        )
+    )
 
 
 def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation:
@@ -161,13 +176,18 @@ def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation
     stale = view.summary.stale(world.at, world.settings.pre_trade_max_age)
     if stale and account.positions:
         return Violation(Reason.STALE_MARK, stale[0].symbol)
-    posted = sum(
-        (p.isolated_margin for p in account.positions.values() if world.house.instruments[p.symbol].settle == asset),
-        ZERO,
-    )
-    free = max(ZERO, account.balances.get(asset, ZERO) - posted)
+    free = max(ZERO, account.balances.get(asset, ZERO) - posted_in(draft, asset))
     weight = collateral_value(asset, Decimal(1), rate, world.house)
     return min(free, view.available / weight) if weight > 0 else free
+
+
+def posted_in(draft: Draft, asset: str) -> Decimal:
+    """What of a balance is posted on isolated positions."""
+    instruments = draft.world.house.instruments
+    posted = (
+        one.isolated_margin for one in draft.account.positions.values() if instruments[one.symbol].settle == asset
+    )
+    return sum(posted, ZERO)
 
 
 def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
@@ -236,7 +256,7 @@ def reservation_event(
             client_order_id=command.client_order_id,
         ),
         margin_required=result.margin_required if result.margin_required is not None else ZERO,
-        margin_available=after.margin_available if after.margin_available is not None else ZERO,
+        margin_available=after.margin_available,
         margin_utilization=after.margin_utilization,
         window_started_at=started,
         orders_in_window=counted if result.reducing else counted + 1,

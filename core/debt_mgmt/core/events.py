@@ -60,7 +60,10 @@ class AccountClosed(Event, frozen=True):
 
 
 class Transferred(Event, frozen=True):
-    """A deposit (amount above zero) or a withdrawal. `value` is the amount in the account's currency."""
+    """A deposit (amount above zero) or a withdrawal. `value` is the amount in the account's currency.
+
+    `equity_change` is what it moved equity by, where a haircut makes that another amount.
+    """
 
     asset: str
     amount: Decimal
@@ -68,6 +71,7 @@ class Transferred(Event, frozen=True):
     postings: tuple[Posting, ...]
     note: str = ""
     figures: Figures | None = None
+    equity_change: Decimal | None = None
 
 
 class FundsReset(Event, frozen=True):
@@ -84,7 +88,7 @@ class FundsReset(Event, frozen=True):
 class MarginReserved(Event, frozen=True):
     reservation: Reservation
     margin_required: Decimal
-    margin_available: Decimal
+    margin_available: Decimal | None
     margin_utilization: Decimal | None
     window_started_at: datetime
     orders_in_window: int

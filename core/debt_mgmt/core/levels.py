@@ -249,7 +249,7 @@ def assess_losses(draft: Draft, summary: Summary) -> None:
         draft.add(e.BaselinesSet(Baselines(day, owned(equity), owned(equity)), "DAY"))
     elif baselines.day < day:
         draft.add(e.BaselinesSet(Baselines(day, owned(equity), max(baselines.peak_equity, owned(equity))), "DAY"))
-    elif equity > baselines.peak_equity * PEAK_STEP:
+    elif equity > max(baselines.peak_equity * PEAK_STEP, baselines.peak_equity):
         draft.add(e.BaselinesSet(msgspec.structs.replace(baselines, peak_equity=owned(equity)), "PEAK"))
     for kind in cleared_now(draft.account, world, equity):
         draft.add(e.BreakerCleared(kind))

@@ -38,8 +38,8 @@ def loss_limits(account: Account, world: World) -> list[tuple[BreakerKind, Reaso
 
 
 def worth(summary: Summary) -> Decimal:
-    """What losses are measured on: cross equity and what stands behind isolated positions."""
-    isolated = sum((one.isolated_equity * one.rate for one in summary.positions if one.isolated), ZERO)
+    """What losses are measured on: cross equity and what stands behind isolated positions, which lose no more."""
+    isolated = sum((max(ZERO, one.isolated_equity) * one.rate for one in summary.positions if one.isolated), ZERO)
     return summary.equity + isolated
 
 

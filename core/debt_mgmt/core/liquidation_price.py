@@ -4,19 +4,47 @@ from decimal import Decimal
 
 from debt_mgmt.core.instrument import Instrument, MarginBase, Tier, notional, tier_at
 from debt_mgmt.core.margin import PositionFigures, Summary
-from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.money import ONE, ZERO
+
+Leg = tuple[Decimal, Decimal]
+"""Signed contracts and their entry price."""
 
 
-def collateral_behind(figures: PositionFigures, summary: Summary) -> Decimal:
+def ends_of(one: PositionFigures, summary: Summary) -> tuple[Decimal | None, Decimal | None]:
+    """Liquidation and bankruptcy price of a position, all other prices unchanged; None where no price is.
+
+    Isolated: by the margin posted. Cross: by the whole account; both legs of an instrument share its mark and its ends.
+    """
+    moving = legs_with(one, summary)
+    legs = tuple((each.position.quantity, each.position.entry_price) for each in moving)
+    liquidation = first_crossing(one.instrument, legs, collateral_behind(one, summary), one.mark.price)
+    if one.isolated:
+        equity = one.position.isolated_margin
+    else:
+        equity = summary.equity / one.rate - sum(each.unrealized_pnl for each in moving)
+    return liquidation, zero_of(one.instrument, *line(one.instrument, legs, None, equity))
+
+
+def legs_with(one: PositionFigures, summary: Summary) -> tuple[PositionFigures, ...]:
+    """The positions whose profit moves with the mark of `one` and shares what stands behind it, itself among them."""
+    if one.isolated:
+        return (one,)
+    return tuple(
+        each for each in summary.positions if not each.isolated and each.position.symbol == one.position.symbol
+    )
+
+
+def collateral_behind(one: PositionFigures, summary: Summary) -> Decimal:
     """What absorbs the position's losses, in its settlement asset and without its own unrealised PnL.
 
-    Isolated: the margin posted. Cross: equity without this position less the maintenance margin of the others.
+    Isolated: the margin posted. Cross: equity without the instrument's positions less the maintenance margin of others.
     """
-    if figures.isolated:
-        return figures.position.isolated_margin
-    own_profit = figures.unrealized_pnl * figures.rate
-    others = summary.maintenance - figures.maintenance_margin * figures.rate
-    return (summary.equity - own_profit - others) / figures.rate
+    if one.isolated:
+        return one.position.isolated_margin
+    moving = legs_with(one, summary)
+    own_profit = sum((each.unrealized_pnl * each.rate for each in moving), ZERO)
+    others = summary.maintenance - sum((each.maintenance_margin * each.rate for each in moving), ZERO)
+    return (summary.equity - own_profit - others) / one.rate
 
 
 def liquidation_price(
@@ -27,76 +55,109 @@ def liquidation_price(
     `quantity` signed; `collateral` in the settlement asset, without the position's own PnL; `reference` is the present
     mark: tiers are walked from there in the losing direction, each with its own rate and deduction, and a tier whose
     requirement jumps at its start (no deduction) liquidates at that start. Formulas: Binance FAQ b3c689c1 (linear,
-    with deduction), OKX help 7053484440205 (linear and inverse, with fee), Bybit margin parameters (on entry).
+    with deduction, both legs in hedge mode), OKX help 7053484440205 (linear and inverse, with fee), Bybit margin
+    parameters (on entry).
     """
-    losing_up = quantity < 0
-    entered: Decimal | None = None
-    for tier in tiers_on_the_way(instrument, quantity, reference, losing_up):
-        price = price_in_tier(instrument, quantity, entry, collateral, tier)
-        if price is not None and entered is not None and is_before(price, entered, losing_up):
-            return entered
-        leaves = boundary_price(instrument, quantity, tier, losing_up)
-        if leaves is not None and (price is None or is_before(leaves, price, losing_up)):
-            entered = leaves
-            continue
-        return price if price is not None and price > 0 else None
-    return None
+    return first_crossing(instrument, ((quantity, entry),), collateral, reference)
 
 
 def bankruptcy_price(instrument: Instrument, quantity: Decimal, entry: Decimal, collateral: Decimal) -> Decimal | None:
     """The price at which the position's loss equals `collateral`; None if no positive price does."""
-    size = quantity * instrument.contract_size
-    if instrument.inverse:
-        denominator = collateral + size / entry
-        price = size / denominator if denominator else None
-    else:
-        price = entry - collateral / size
-    return price if price is not None and price > 0 else None
+    return zero_of(instrument, *line(instrument, ((quantity, entry),), None, collateral))
 
 
-def price_in_tier(
-    instrument: Instrument, quantity: Decimal, entry: Decimal, collateral: Decimal, tier: Tier
+def first_crossing(
+    instrument: Instrument, legs: tuple[Leg, ...], collateral: Decimal, reference: Decimal
 ) -> Decimal | None:
-    """The liquidation price if `tier` held everywhere; None where equity never meets the requirement."""
-    size = quantity * instrument.contract_size
-    weight = tier.maintenance_rate
-    if instrument.rules.fee_in_maintenance:
-        weight += instrument.taker_fee_rate
-    if instrument.rules.maintenance_margin_base is MarginBase.ENTRY:
-        fixed = notional(instrument, quantity, entry) * weight - tier.deduction - collateral
-        if instrument.inverse:
-            denominator = size / entry - fixed
-            return size / denominator if denominator else None
-        return entry + fixed / size
-    if instrument.inverse:
-        numerator = size + abs(size) * weight
-        denominator = collateral + tier.deduction + size / entry
-        if denominator == 0 or (numerator > 0) != (denominator > 0):
-            return None
-        return numerator / denominator
-    return (size * entry - collateral - tier.deduction) / (size - abs(size) * weight)
+    """The first price, from `reference` where the net position loses, at which the legs need what stands behind them.
+
+    Legs that nearly offset each other may lose less than their requirement falls: then it lies the other way.
+    """
+    losing_up = sum((quantity for quantity, _ in legs), ZERO) < 0
+    price = crossing(instrument, legs, collateral, reference, losing_up)
+    if price is None and len(legs) > 1:
+        price = crossing(instrument, legs, collateral, reference, not losing_up)
+    return price
 
 
-def tiers_on_the_way(
-    instrument: Instrument, quantity: Decimal, reference: Decimal, losing_up: bool
-) -> tuple[Tier, ...]:
-    """Tiers in the order in which a losing price passes them, from the one that holds at `reference`."""
-    here = instrument.tiers.index(tier_at(instrument, notional(instrument, quantity, reference)))
-    notional_rises = losing_up != instrument.inverse
-    if instrument.rules.maintenance_margin_base is MarginBase.ENTRY:
-        return (instrument.tiers[here],)
-    return instrument.tiers[here:] if notional_rises else instrument.tiers[here::-1]
+def crossing(
+    instrument: Instrument, legs: tuple[Leg, ...], collateral: Decimal, reference: Decimal, up: bool
+) -> Decimal | None:
+    """The first price at or beyond `reference`, upwards or downwards, at which the requirement is met no longer."""
+    start = reference
+    for stop in (*boundaries(instrument, legs, reference, up), None):
+        within = start * 2 if up else start / 2
+        if stop is not None:
+            within = (start + stop) / 2
+        constant, slope = line(instrument, legs, tiers_at(instrument, legs, within), collateral)
+        price = zero_of(instrument, constant, slope)
+        if constant + slope * coordinate(instrument, start) <= 0:
+            return price if start == reference else start
+        if price is not None and is_between(price, start, stop, up):
+            return price
+        if stop is not None:
+            start = stop
+    return None
 
 
-def boundary_price(instrument: Instrument, quantity: Decimal, tier: Tier, losing_up: bool) -> Decimal | None:
-    """The price at which a losing position leaves `tier`; None where it never does."""
-    notional_rises = losing_up != instrument.inverse
-    bound = tier.notional_to if notional_rises else tier.notional_from
-    if bound is None or bound == ZERO or instrument.rules.maintenance_margin_base is MarginBase.ENTRY:
+def line(
+    instrument: Instrument, legs: tuple[Leg, ...], tiers: tuple[Tier, ...] | None, collateral: Decimal
+) -> tuple[Decimal, Decimal]:
+    """(constant, slope) of equity less requirement: straight in the price, or for inverse contracts in 1 ÷ price.
+
+    Without `tiers` nothing is required.
+    """
+    constant, slope = collateral, ZERO
+    on_entry = instrument.rules.maintenance_margin_base is MarginBase.ENTRY
+    for index, (quantity, entry) in enumerate(legs):
+        size = quantity * instrument.contract_size
+        constant += size / entry if instrument.inverse else -size * entry
+        slope += -size if instrument.inverse else size
+        if tiers is None:
+            continue
+        weight = tiers[index].maintenance_rate
+        if instrument.rules.fee_in_maintenance:
+            weight += instrument.taker_fee_rate
+        constant += tiers[index].deduction
+        if on_entry:
+            constant -= notional(instrument, quantity, entry) * weight
+        else:
+            slope -= abs(size) * weight
+    return constant, slope
+
+
+def coordinate(instrument: Instrument, price: Decimal) -> Decimal:
+    """What profit and margin are straight lines of."""
+    return ONE / price if instrument.inverse else price
+
+
+def zero_of(instrument: Instrument, constant: Decimal, slope: Decimal) -> Decimal | None:
+    """The positive price at which the line is zero."""
+    if slope == 0 or constant == 0:
         return None
-    size = abs(quantity) * instrument.contract_size
-    return size / bound if instrument.inverse else bound / size
+    at = -slope / constant if instrument.inverse else -constant / slope
+    return at if at > 0 else None
 
 
-def is_before(price: Decimal, other: Decimal, losing_up: bool) -> bool:
-    return price < other if losing_up else price > other
+def tiers_at(instrument: Instrument, legs: tuple[Leg, ...], price: Decimal) -> tuple[Tier, ...]:
+    """The tier of each leg at `price`, or at its entry where margin is counted on entry."""
+    on_entry = instrument.rules.maintenance_margin_base is MarginBase.ENTRY
+    return tuple(
+        tier_at(instrument, notional(instrument, quantity, entry if on_entry else price)) for quantity, entry in legs
+    )
+
+
+def boundaries(instrument: Instrument, legs: tuple[Leg, ...], reference: Decimal, up: bool) -> list[Decimal]:
+    """The prices beyond `reference` at which a leg changes its tier, the nearest first."""
+    if instrument.rules.maintenance_margin_base is MarginBase.ENTRY:
+        return []
+    sizes = [abs(quantity) * instrument.contract_size for quantity, _ in legs]
+    starts = [tier.notional_from for tier in instrument.tiers[1:]]
+    prices = {size / start if instrument.inverse else start / size for size in sizes for start in starts}
+    return sorted((price for price in prices if (price > reference) is up and price != reference), reverse=not up)
+
+
+def is_between(price: Decimal, start: Decimal, stop: Decimal | None, up: bool) -> bool:
+    if up:
+        return price >= start and (stop is None or price <= stop)
+    return price <= start and (stop is None or price >= stop)

@@ -221,6 +221,20 @@ def usable_mark(account: Account, world: World, symbol: str) -> Mark | None:
     return mark
 
 
+def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) -> Decimal:
+    """Price of one unit of `asset` in the account's currency, never by a recording for a real account.
+
+    Marks that were read are added to `used`. Raises Unpriced.
+    """
+    house, read = world.house, dict[str, Mark]()
+    rate = asset_price(asset, account.currency, house.assets, house.instruments, world.marks, read)
+    for symbol in read:
+        if usable_mark(account, world, symbol) is None:
+            raise Unpriced(symbol)
+    used.update(read)
+    return rate
+
+
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
     rules = instrument.rules
     margin_price = mark.price if rules.initial_margin_base is MarginBase.MARK else position.entry_price
@@ -262,7 +276,7 @@ def unit_margin(instrument: Instrument, price: Decimal, leverage: Decimal, open_
 
 def summarize(account: Account, world: World) -> Summary:
     """Every figure of the account at the present marks. Prices that are missing are named, never replaced."""
-    house, marks = world.house, world.marks
+    house = world.house
     used_marks: dict[str, Mark] = {}
     missing: list[str] = []
     rates: dict[str, Decimal] = {}
@@ -272,7 +286,7 @@ def summarize(account: Account, world: World) -> Summary:
             return ONE
         if asset not in rates:
             try:
-                rates[asset] = asset_price(asset, account.currency, house.assets, house.instruments, marks, used_marks)
+                rates[asset] = rate_for(account, world, asset, used_marks)
             except Unpriced as unpriced:
                 missing.append(unpriced.missing)
                 return None

@@ -1,7 +1,7 @@
 """The price screen: which accounts a new mark may have moved across a threshold. Floats screen, Decimal decides."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import chain
 from typing import Final, TypeVar
@@ -142,6 +142,12 @@ class Screen:
         """Accounts whose figures rest on the mark of `symbol`: by a position, or by an asset that it values."""
         names = self._names
         return [names[number] for number in self._holders(symbol).tolist()]
+
+    def outside(self, account_ids: Iterable[str]) -> list[str]:
+        """Those of these accounts that stand outside their bounds now: for ones loaded on marks they were not assessed at."""
+        known = (self._entries.get(account_id) for account_id in account_ids)
+        numbers = np.array([entry.number for entry in known if entry is not None], dtype=np.int64)
+        return [self._names[number] for number in self._crossed(numbers).tolist()]
 
     def most_utilized(self, count: int) -> list[tuple[str, float]]:
         """The accounts of the highest margin utilisation, the highest first; infinite where equity is not positive.

@@ -13,11 +13,12 @@ from debt_mgmt.core.margin import (
     figures,
     leverage_of,
     order_use,
+    rate_for,
     summarize,
     unit_margin,
     usable_mark,
 )
-from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import effective_limits
@@ -26,11 +27,21 @@ from debt_mgmt.core.settings import effective_limits
 class SymbolView:
     """One instrument as an order on it sees the account."""
 
-    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "rate", "unit", "use")
+    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "marks", "rate", "unit", "use")
 
-    def __init__(self, instrument: Instrument, mark: Mark, rate: Decimal, leverage: Decimal, use: OrderUse) -> None:
+    def __init__(
+        self,
+        instrument: Instrument,
+        mark: Mark,
+        marks: tuple[Mark, ...],
+        rate: Decimal,
+        leverage: Decimal,
+        use: OrderUse,
+    ) -> None:
         self.instrument = instrument
         self.mark = mark
+        self.marks = marks
+        """The mark and those that the settlement asset is valued by."""
         self.rate = rate
         self.leverage = leverage
         self.use = use
@@ -73,11 +84,11 @@ class AccountView:
 
     def is_current(self, account: Account, world: World) -> bool:
         """Whether this view still holds for `account` in `world`."""
-        if account is not self.account or world.house is not self.world.house:
+        if account is not self.account or world.house is not self.world.house or self.summary.missing:
             return False
         marks = world.marks
         return all(marks.get(mark.symbol) is mark for mark in self.summary.marks) and all(
-            marks.get(symbol) is view.mark for symbol, view in self.symbols.items()
+            marks.get(mark.symbol) is mark for view in self.symbols.values() for mark in view.marks
         )
 
     def scratch(self) -> "AccountView":
@@ -100,10 +111,9 @@ class AccountView:
         mark = usable_mark(account, world, name)
         if mark is None:
             return Violation(Reason.MISSING_MARK, subject=name)
+        used = {name: mark}
         try:
-            rate = asset_price(
-                instrument.settle, account.currency, world.house.assets, world.house.instruments, world.marks, {}
-            )
+            rate = rate_for(account, world, instrument.settle, used)
         except Unpriced as unpriced:
             return Violation(Reason.MISSING_MARK, subject=unpriced.missing)
         held = [one for one in self.summary.positions if one.position.symbol == name]
@@ -111,7 +121,8 @@ class AccountView:
         for reservation in account.reservations.values():
             if reservation.symbol == name and not reservation.reduce_only:
                 add_reservation(use, reservation)
-        view = SymbolView(instrument, mark, rate, leverage_of(account, world.settings, name), use)
+        leverage = leverage_of(account, world.settings, name)
+        view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use)
         view.leverage_violations = leverage_violations(account, world, name, view.leverage)
         self.symbols[name] = view
         return view

@@ -138,7 +138,7 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
     database = settings.database
     dsn = database.connection()
     if dsn is None:
-        embedded = EmbeddedPostgres(database.data_directory, database.bin_directory)
+        embedded = EmbeddedPostgres(database.data_directory, bin_directory=database.bin_directory)
         closers.push_async_callback(embedded.stop)
         await embedded.start()
         dsn = embedded.dsn

@@ -25,9 +25,11 @@ from debt_mgmt.core.market import Mark
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
+from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.shard import Committed, Context, Shard
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 VIEWS_KEPT = 4096
 SWEEP_SECONDS = 1.0
+ACCOUNTS_SHOWN = 100
+"""Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
 STATE_VERSION = "1"
@@ -274,6 +278,7 @@ class Engine:
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
         """Instruments or asset rules changed: every figure may have."""
         if any(isinstance(change.event, e.InstrumentPut | e.AssetRuleSet) for change in changes):
+            self.screen.adopt(self.house)
             for shard in self.shards.values():
                 for account in shard.entities.values():
                     self.unscreened[account.account_id] = account
@@ -334,7 +339,7 @@ class Engine:
         self.counters.marks_quarantined += len(quarantined)
         self.marks.update(moved)
         self.blind.difference_update(moved)
-        candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()})
+        candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
         self.hub.marked(moved)
         await self.assess(candidates)
         if settle:
@@ -342,12 +347,12 @@ class Engine:
                 await self.reductions.idle(account_id)
         return PublishOutcome(len(moved), quarantined)
 
-    def screened(self, prices: dict[str, Decimal]) -> list[str]:
+    def screened(self, prices: dict[str, Decimal], recorded: bool) -> list[str]:
         """Accounts that the new prices may have moved across a threshold."""
         self.load_screen()
         found: dict[str, None] = {}
         for symbol, price in prices.items():
-            found.update(dict.fromkeys(self.screen.mark(symbol, price)))
+            found.update(dict.fromkeys(self.screen.mark(symbol, price, recorded=recorded)))
         return list(found)
 
     def load_screen(self) -> None:
@@ -458,7 +463,49 @@ class Engine:
             self.load_screen()
             self.screen.rebase()
 
-    # proof
+    # showing
+
+    def metrics_snapshot(self) -> MetricsSnapshot:
+        """The figures of this moment. Utilisation comes from the screen: exact enough to plot, never to decide by."""
+        now = self.clock()
+        self.load_screen()
+        top = self.screen.most_utilized(ACCOUNTS_SHOWN)
+        levels = dict.fromkeys((level.value for level in RiskLevel), 0)
+        positions = reservations = accounts = 0
+        for shard in self.shards.values():
+            for account in shard.entities.values():
+                if account.closed_at is None:
+                    accounts += 1
+                    positions += len(account.positions)
+                    reservations += len(account.reservations)
+                    levels[account.level.value] += 1
+        journals = [self.house_shard.counters, *(shard.counters for shard in self.shards.values())]
+        return MetricsSnapshot(
+            utilization_max=top[0][1] if top else 0.0,
+            utilization=dict(top),
+            open_positions=positions,
+            open_reservations=reservations,
+            accounts=accounts,
+            accounts_by_level=levels,
+            liquidations=self.counters.liquidations,
+            liquidation_steps=self.counters.liquidation_steps,
+            alerts=self.counters.alerts,
+            reservations_made=self.counters.reserved,
+            refused_by_reason=dict(self.counters.refused_by_reason),
+            mark_age_seconds={symbol: mark.age_seconds(now) for symbol, mark in self.marks.items()},
+            marks_accepted=self.counters.marks_accepted,
+            marks_quarantined=self.counters.marks_quarantined,
+            watchers=self.hub.count,
+            journal_batches=sum(one.batches for one in journals),
+            journal_rows=sum(one.rows for one in journals),
+            journal_append_seconds=sum(one.append_seconds for one in journals),
+            journal_ambiguous=sum(one.appends_ambiguous for one in journals),
+            protecting=not self.protecting(),
+        )
+
+    def health(self) -> Health:
+        reasons = self.protecting()
+        return Health(serving=True, protecting=not reasons, reasons=reasons)
 
     async def fingerprint(self) -> str:
         """One hash over the state of every shard."""

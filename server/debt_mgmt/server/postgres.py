@@ -63,8 +63,8 @@ _START_ATTEMPTS = 5
 _POLL_SECONDS = 0.005
 _WATCH_SECONDS = 0.05
 _PROGRESS_SECONDS = 5.0
-_BACKOFF_SECONDS_MAX = 5.0
-_HEALTHY_SECONDS = 60.0
+_BACKOFF_SECONDS_MAX = 1.0
+_HEALTHY_SECONDS = 10.0
 _FAST_STOP_SECONDS = 60.0
 _IMMEDIATE_STOP_SECONDS = 10.0
 
@@ -149,9 +149,12 @@ class EmbeddedPostgres:
             raise RuntimeError("the embedded PostgreSQL is started already")
         if sys.platform == "win32":
             raise PostgresError("no embedded PostgreSQL on Windows: give the DSN of a PostgreSQL server")
-        self._prepare()
         try:
+            self._prepare()
             await self._bring_up()
+        except OSError as error:
+            await self.stop()
+            raise PostgresError(f"PostgreSQL cannot be run in {self._directory}: {error}") from error
         except BaseException:
             await self.stop()
             raise
@@ -244,7 +247,7 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[int | None]:
-        descriptor = os.open(self._directory / "postgres.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._open_ours(self._directory / "postgres.lock", os.O_RDWR)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -369,7 +372,7 @@ class EmbeddedPostgres:
                 pause = 0.0
             _log.error("PostgreSQL is gone, starting it again in %.1f s: %s", pause, self._log_tail(3))
             await asyncio.sleep(pause)
-            pause = min(max(2 * pause, 0.1), _BACKOFF_SECONDS_MAX)
+            pause = min(max(2 * pause, 0.05), _BACKOFF_SECONDS_MAX)
             try:
                 await self._bring_up()
                 self.restarts += 1
@@ -390,11 +393,18 @@ class EmbeddedPostgres:
     def _open_log(self) -> Iterator[int]:
         if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES_MAX:
             self.log_file.replace(self.log_file.with_suffix(".log.old"))
-        descriptor = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = self._open_ours(self.log_file, os.O_WRONLY | os.O_APPEND)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open_ours(self, path: Path, flags: int) -> int:
+        """Open a file of the server's account, never through a link that the account may have put in its place."""
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if self._account is not None:
+            os.fchown(descriptor, self._account.uid, self._account.gid)
+        return descriptor
 
     def _log_tail(self, lines: int = 10) -> str:
         try:

@@ -72,7 +72,8 @@ EVENT_BYTES_MAX = 8 * 1024 * 1024
 _APPENDS_TOGETHER_MAX = 2
 _APPENDS_MAX = 5
 _BACKOFF_SECONDS_MIN = 0.02
-_BACKOFF_SECONDS_MAX = 2.0
+_BACKOFF_SECONDS_MAX = 0.5
+_SNAPSHOT_RETRY_SECONDS = 10.0
 _DRAIN_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ class Shard(Generic[Entity, Command, Event]):
         self._writer: asyncio.Task[None] | None = None
         self._snapshotting: asyncio.Task[None] | None = None
         self._snapshot_lock = asyncio.Lock()
+        self._snapshot_not_before = 0.0
         self._repeats: set[asyncio.Task[None]] = set()
 
     # Reading
@@ -515,7 +517,8 @@ class Shard(Generic[Entity, Command, Event]):
     # Snapshots and ends
 
     def _snapshot_if_due(self) -> None:
-        if self._events_since_snapshot >= self._snapshot_events and self._snapshotting is None:
+        due = self._events_since_snapshot >= self._snapshot_events and time.monotonic() >= self._snapshot_not_before
+        if due and self._snapshotting is None:
             self._snapshotting = asyncio.create_task(self._snapshot_quietly(), name=f"shard {self.number} snapshot")
 
     async def _snapshot_quietly(self) -> None:
@@ -523,7 +526,7 @@ class Shard(Generic[Entity, Command, Event]):
             await self.snapshot()
         except Exception:  # noqa: BLE001 - the journal is complete without it
             _log.exception("shard %d: no snapshot was stored; the journal is complete without it", self.number)
-            await asyncio.sleep(_BACKOFF_SECONDS_MAX)
+            self._snapshot_not_before = time.monotonic() + _SNAPSHOT_RETRY_SECONDS
         finally:
             self._snapshotting = None
 

@@ -96,6 +96,22 @@ async def test_a_database_that_loses_commits_is_refused(database: EmbeddedPostgr
         await PostgresJournal.open(database.dsn.replace("//postgres@", f"//{schema}@"))
 
 
+async def test_a_database_that_does_not_exist_is_an_error_that_waiting_does_not_mend(
+    database: EmbeddedPostgres,
+) -> None:
+    with pytest.raises(JournalError, match="nowhere") as error:
+        await PostgresJournal.open(database.dsn.replace("/postgres?", "/nowhere?"))
+    assert not isinstance(error.value, JournalUnavailable)
+
+
+async def test_a_user_without_the_rights_is_told_which_it_needs(database: EmbeddedPostgres, schema: str) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute(f"CREATE ROLE {schema} LOGIN")
+    await connection.close()
+    with pytest.raises(JournalError, match="CREATE on the database"):
+        await PostgresJournal.open(database.dsn.replace("//postgres@", f"//{schema}@"), schema=schema)
+
+
 async def test_a_connection_lost_during_an_append_is_ambiguous_and_made_again(
     database: EmbeddedPostgres, schema: str
 ) -> None:

@@ -68,7 +68,7 @@ class PostgresJournal:
         not answer, JournalError when it cannot hold the journal.
         """
         check_schema_name(schema)
-        with _translated():
+        with _translated(), _misconfigured():
             if migrate:
                 await migrate_schema(dsn, schema=schema, migrations=migrations)
             await _check_database(dsn, schema)
@@ -93,11 +93,14 @@ class PostgresJournal:
         following = asyncio.create_task(self._page(shard, after_position, page_rows))
         try:
             while page := await following:
+                if len(page) < page_rows:
+                    yield page
+                    return
+                # The database reads the next page while this one is used.
                 following = asyncio.create_task(self._page(shard, page[-1].position, page_rows))
                 yield page
         finally:
-            if not following.done():
-                following.cancel()
+            following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
     async def head(self, shard: int) -> Head:
@@ -368,7 +371,7 @@ async def migrate_schema(dsn: str, *, schema: str = DEFAULT_SCHEMA, migrations: 
     """Create the schema and apply the migrations that it lacks; services that start together take turns."""
     check_schema_name(schema)
     directory = migrations or migrations_directory()
-    with _translated():
+    with _translated(), _misconfigured():
         connection = await asyncpg.connect(
             dsn, timeout=_CONNECT_SECONDS, server_settings=_settings(schema, _SNAPSHOT_SECONDS)
         )
@@ -415,6 +418,20 @@ def _rows(records: Sequence[asyncpg.Record]) -> list[Row]:
             shard, position, epoch, at, account_id, request_id, request_digest, actor, kind, payload, digest,
         ) in records
     ]  # fmt: skip
+
+
+@contextmanager
+def _misconfigured() -> Iterator[None]:
+    """What waiting does not mend, said at the start."""
+    try:
+        yield
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise JournalError(f"the database does not let us in: {error}") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise JournalError(
+            f"the database user may not set up the journal ({error}): it needs CREATE on the database, for the schema,"
+            f" and on the schema public, where applied migrations are noted"
+        ) from error
 
 
 @contextmanager

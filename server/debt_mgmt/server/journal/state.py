@@ -45,6 +45,7 @@ class LogState(Generic[Entity, Event]):
         apply: Callable[[Entity | None, Event], Entity],
         codec: Codec[Entity, Event],
         request_window: timedelta = REQUEST_WINDOW,
+        remember_requests: bool = True,
     ) -> None:
         self.shard = shard
         self.entities: dict[str, Entity] = {}
@@ -54,6 +55,7 @@ class LogState(Generic[Entity, Event]):
         self.requests = RequestIndex(request_window)
         self._apply = apply
         self._codec = codec
+        self._remember_requests = remember_requests
 
     def fold(self, rows: Iterable[Row], changes: list[Change[Entity, Event]] | None = None) -> int:
         """Apply the rows that follow the head, collect what they changed, and return the number of events.
@@ -61,7 +63,7 @@ class LogState(Generic[Entity, Event]):
         Raises JournalDamaged at the first row that does not follow the one before; the rows up to it are applied.
         """
         entities, decode, apply, note = self.entities, self._codec.decode_event, self._apply, self.requests.note
-        events = 0
+        events, remember = 0, self._remember_requests
         for row in rows:
             self._check_successor(row)
             if row.kind != LOG_OPENED:
@@ -76,7 +78,7 @@ class LogState(Generic[Entity, Event]):
                     raise
                 entities[key] = entity
                 events += 1
-                if row.request_id:
+                if row.request_id and remember:
                     note(key, row.request_id, row.request_digest, row.position, row.at)
                 if changes is not None:
                     changes.append(Change(key, event, row.position, row.at, entity))

@@ -1,5 +1,4 @@
 """AccountService: opens, shows and closes accounts, and says what each broker can do."""
-# ruff: noqa: N802 - methods are named as in the contract
 
 from bisect import bisect_right
 from collections.abc import Iterator

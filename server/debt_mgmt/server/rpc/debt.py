@@ -1,5 +1,4 @@
 """DebtService: borrowed money. The contract is there; the books on it are not kept by this version."""
-# ruff: noqa: N802 - methods are named as in the contract
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """FundService: an account's capital, what is put in and taken out, and the way back to the start."""
-# ruff: noqa: N802 - methods are named as in the contract
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -91,7 +91,7 @@ def balance_message(account: Account, asset: str) -> types_pb2.AssetAmount:
     return types_pb2.AssetAmount(asset=asset, amount=text(account.balances.get(asset, ZERO)))
 
 
-def figures_in(events: "tuple[e.AccountEvent, ...]") -> Figures | None:
+def figures_in(events: "Sequence[e.Event]") -> Figures | None:
     """The figures that a command left, as they are kept with its first event."""
     shown: Figures | None = getattr(events[0], "figures", None) if events else None
     return shown
@@ -107,7 +107,7 @@ def after_message(
     return convert.margin_figures(shown, engine.risk, account.level)
 
 
-def largest_amount(events: "tuple[e.AccountEvent, ...]") -> str | None:
+def largest_amount(events: "Sequence[e.Event]") -> str | None:
     """The most that could have been taken, where that is why a withdrawal was refused."""
     refused = refusal_of(events)
     for violation in refused.violations if refused is not None else ():

@@ -1,10 +1,11 @@
 """The outermost layer of every call: who asks, until when, how long it took, and no exception leaves but as a status."""
 
+from __future__ import annotations
+
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -15,8 +16,6 @@ from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.rpc.errors import status_of
-
-logger = logging.getLogger(__name__)
 
 IDEMPOTENT = 2
 """google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
@@ -47,7 +46,6 @@ class Guard:
     def __init__(self, metrics: Metrics, default_deadline_seconds: float) -> None:
         self.metrics = metrics
         self.default_deadline_seconds = default_deadline_seconds
-        self.draining = False
 
     def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler[Any, Any]:
         """Every method of the contract, wrapped; a method that the implementation lacks is a bug found at start."""
@@ -79,12 +77,9 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = perf_counter()
-            code = "OK"
             try:
                 if not mutation:
                     return await implementation(request, Call(context))
-                if self.draining:
-                    raise Fault(FaultReason.DRAINING, "the service is shutting down; repeat the request elsewhere")
                 left = context.time_remaining()
                 if left is None:
                     async with asyncio.timeout(default):
@@ -92,14 +87,10 @@ class Guard:
                 if left <= 0:
                     raise Fault(FaultReason.DEADLINE_EXPIRED, "the deadline had passed before anything was done")
                 return await implementation(request, Call(context))
-            except grpc.aio.AbortError:
-                code = "ABORTED"
-                raise
             except BaseException as error:
-                code = await self.end(name, context, error)
-                raise AssertionError("abort did not end the call") from error
+                await self.end(name, context, error)
             finally:
-                observe(code, perf_counter() - started)
+                observe(perf_counter() - started)
 
         return guarded
 
@@ -108,36 +99,30 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = perf_counter()
-            code = "OK"
             try:
                 async for response in implementation(request, Call(context)):
                     yield response
             except GeneratorExit:
-                code = "CANCELLED"
-                raise
-            except grpc.aio.AbortError:
-                code = "ABORTED"
                 raise
             except BaseException as error:
-                code = await self.end(name, context, error)
+                await self.end(name, context, error)
             finally:
-                observe(code, perf_counter() - started)
+                observe(perf_counter() - started)
 
         return guarded
 
-    async def end(self, name: str, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> str:
-        """End the call with the status of `error`; returns its code for the metrics where the caller is gone."""
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+    async def end(self, name: str, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> NoReturn:
+        """End the call with the status of `error`; a cancellation is passed on only where the caller is gone."""
+        if isinstance(error, KeyboardInterrupt | SystemExit | grpc.aio.AbortError):
             raise error
         if isinstance(error, asyncio.CancelledError) and (context.cancelled() or context.done()):
             raise error
         if isinstance(error, TimeoutError):
             error = Fault(FaultReason.DEADLINE_EXPIRED, "no answer in time; repeat the request with the same request id")
         status = status_of(error, name)
-        code = grpc.StatusCode(next(one.value for one in grpc.StatusCode if one.value[0] == status.code)).name
-        try:
-            await context.abort_with_status(rpc_status.to_status(status))
-        except grpc.aio.AbortError:
-            self.metrics.failed(name, code)
-            raise
-        return code
+        self.metrics.failed(name, CODES[status.code])
+        await context.abort_with_status(rpc_status.to_status(status))
+        raise AssertionError("abort_with_status ends the call")
+
+
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -1,7 +1,6 @@
 """LeverageService: leverage, margin mode and isolated margin, with every cap named and nothing lowered silently."""
-# ruff: noqa: N802 - methods are named as in the contract
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -257,10 +256,10 @@ def validated(
 
 
 def after_setting(
-    account: Account, command: c.SetLeverage, events: Iterable[e.Event], world: World
+    account: Account, command: c.SetLeverage, events: Sequence[e.Event], world: World
 ) -> types_pb2.MarginFigures:
     """The account after the leverage was set, as kept with the event; when it was refused, as it would have been."""
-    shown = figures_in(tuple(events))
+    shown = figures_in(events)
     if shown is None:
         shown = figures(summarize(with_leverage_set(account, command, world), world))
     return convert.margin_figures(shown, world.settings, account.level)

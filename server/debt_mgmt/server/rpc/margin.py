@@ -69,7 +69,7 @@ class MarginService(Checks, Watching):
             debt=convert.ZERO_DEBT,
             account_count=len(accounts),
             open_positions=sum(len(one.positions) for one in accounts),
-            stale=any(convert.blind_symbols(summary, world) for summary in summaries),
+            stale=any(one.missing or one.stale(world.at, world.settings.mark_max_age) for one in summaries),
         )
         realized = [convert.total_in_currency(one.realized_pnl, one, world) for one in accounts]
         if None not in realized:

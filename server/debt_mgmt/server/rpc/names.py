@@ -7,7 +7,8 @@ from debt_mgmt.core import account as a
 from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
 from debt_mgmt.core.refusals import Reason
-from debt_mgmt.v1 import margin_service_pb2, rejections_pb2, risk_service_pb2, types_pb2
+from debt_mgmt.server.prices.marks import QuarantineReason
+from debt_mgmt.v1 import margin_service_pb2, market_service_pb2, rejections_pb2, risk_service_pb2, types_pb2
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -31,6 +32,7 @@ RISK_LEVEL = Names(a.RiskLevel, types_pb2.RiskLevel, "RISK_LEVEL")
 ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")
 BREAKER_KIND = Names(a.BreakerKind, risk_service_pb2.BreakerKind, "BREAKER_KIND")
+QUARANTINE_REASON = Names(QuarantineReason, market_service_pb2.QuarantineReason, "QUARANTINE_REASON")
 REFUSAL_REASON = Names(Reason, rejections_pb2.RefusalReason, "REFUSAL_REASON")
 ERROR_REASON = Names(FaultReason, rejections_pb2.ErrorReason, "ERROR_REASON")
 

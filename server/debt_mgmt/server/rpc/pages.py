@@ -75,18 +75,18 @@ def page_of(
     nothing: a page begins after the place where the one before ended.
     """
     cursor = cursor_of(token, name, *filters)
-    placed = [(at, item) for item in items if is_after(at := place(item), cursor, newest_first)]
+    placed = [(at, item) for item in items if is_after(at := place(item), cursor, newest_first=newest_first)]
     placed.sort(key=lambda pair: pair[0], reverse=newest_first)
     page = placed[:size]
     following = token_of(page[-1][0], name, *filters) if len(placed) > size else ""
     return [item for _, item in page], following
 
 
-def is_after(place: Cursor, cursor: Cursor | None, newest_first: bool) -> bool:
+def is_after(place: Cursor, cursor: Cursor | None, *, newest_first: bool) -> bool:
     """Whether a place lies beyond the cursor, in the direction of the list."""
     if cursor is None:
         return True
-    return place < cursor if newest_first else place > cursor  # type: ignore[operator]
+    return place < cursor if newest_first else place > cursor
 
 
 def moment(at: datetime) -> int:

@@ -1,5 +1,4 @@
 """RiskService: limits, halts and alerts. None of it ever stops an order that strictly reduces."""
-# ruff: noqa: N802 - methods are named as in the contract
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta

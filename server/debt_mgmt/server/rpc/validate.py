@@ -60,7 +60,7 @@ POSITION_SIDE_RULES = {
 
 
 class Reader:
-    """Collects what is wrong with a request. A field that is wrong reads as some valid value, which `done` never lets out."""
+    """Collects what is wrong with a request. What is wrong reads as some valid value, which `done` never lets out."""
 
     __slots__ = ("problems",)
 

@@ -1,0 +1,75 @@
+"""What happened: the events of the journal."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from debt_mgmt.client.answers import Revision
+from debt_mgmt.client.call import Pages, pages
+from debt_mgmt.client.methods import Methods, history
+from debt_mgmt.client.times import Timeout
+from debt_mgmt.client.wire import message
+from debt_mgmt.v1 import audit_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One event of the journal."""
+
+    revision: Revision
+    """Its place."""
+    time: datetime
+    """When it was decided."""
+    account_id: str | None
+    """None: the house."""
+    request_id: str | None
+    """The request that caused it. None: the service itself did."""
+    actor: str
+    """Who caused it."""
+    kind: str
+    """What happened, such as MarginReserved."""
+    payload: str
+    """The event as JSON object, with the prices and numbers that it was decided on."""
+    chain_hash: str
+    """Hash over this event and the one before, in lower-case hexadecimal."""
+
+    def fields(self) -> dict[str, Any]:
+        """The payload, decoded. Decimals are strings, as they were recorded."""
+        decoded: dict[str, Any] = json.loads(self.payload)
+        return decoded
+
+
+class AuditMethods(Methods):
+    """Reads the journal."""
+
+    @history
+    def audit_events(
+        self,
+        account_id: str | None = None,
+        *,
+        kinds: Sequence[str] = (),
+        actor: str | None = None,
+        request_id: str | None = None,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+        timeout: Timeout = None,
+    ) -> Pages[AuditEvent]:
+        """Events by time; of all accounts that the caller may see and the house, where none is named. Filters add up.
+
+        From `start_time`, inclusive, to `end_time`, exclusive; `limit` ends the list early.
+        """
+        request = message(
+            pb.ListAuditEventsRequest,
+            account_id=account_id,
+            kinds=list(kinds),
+            actor=actor,
+            start_time=start_time,
+            end_time=end_time,
+            request_id=request_id,
+            newest_first=newest_first,
+        )
+        return pages(self.raw.audit.ListAuditEvents, request, lambda page: page.events, AuditEvent, timeout, limit)

@@ -1,0 +1,1 @@
+"""Who carries orders out: one protocol, and the brokers behind it."""

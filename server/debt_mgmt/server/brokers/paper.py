@@ -1,0 +1,51 @@
+"""The broker of sandbox accounts: fills market orders at the mark, with slippage and fee. Nothing leaves the service."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from debt_mgmt.core.account import Environment, Side
+from debt_mgmt.core.house import House
+from debt_mgmt.core.instrument import notional
+from debt_mgmt.core.market import Mark
+from debt_mgmt.core.money import ONE, required
+from debt_mgmt.server.brokers.broker import BrokerFill, BrokerOrder, Rejected, StillOpen, Unreachable
+
+FILLS_KEPT = 10_000
+
+
+class PaperBroker:
+    """Fills at once. The same client order id gets the same fill; after a restart the journal is its memory."""
+
+    def __init__(
+        self, house: Callable[[], House], marks: Mapping[str, Mark], *, slippage_rate: Decimal, fee_rate: Decimal
+    ) -> None:
+        self.house = house
+        self.marks = marks
+        self.slippage_rate = slippage_rate
+        self.fee_rate = fee_rate
+        self.fills: OrderedDict[str, BrokerFill] = OrderedDict()
+
+    async def place(self, order: BrokerOrder) -> BrokerFill:
+        if order.environment is not Environment.SANDBOX:
+            raise Rejected(f"account {order.account_id} is not a sandbox account")
+        known = self.fills.get(order.client_order_id)
+        if known is not None:
+            return known
+        instrument = self.house().instruments.get(order.symbol)
+        mark = self.marks.get(order.symbol)
+        if instrument is None or mark is None:
+            raise Unreachable(f"{order.symbol} has no price")
+        worse = ONE + self.slippage_rate * order.side.sign
+        rounding = ROUND_CEILING if order.side is Side.BUY else ROUND_FLOOR
+        ticks = (mark.price * worse / instrument.tick).to_integral_value(rounding)
+        price = max(ticks * instrument.tick, instrument.tick) if self.slippage_rate else mark.price
+        fee = required(notional(instrument, order.quantity, price) * self.fee_rate)
+        fill = BrokerFill(order.client_order_id, order.quantity, price, fee, instrument.settle)
+        self.fills[order.client_order_id] = fill
+        if len(self.fills) > FILLS_KEPT:
+            self.fills.popitem(last=False)
+        return fill
+
+    async def find(self, client_order_id: str) -> BrokerFill | StillOpen | None:
+        return self.fills.get(client_order_id)

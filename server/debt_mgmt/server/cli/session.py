@@ -1,0 +1,154 @@
+"""What all commands share: their options, the connection to the service, exit codes, and errors told without a traceback."""
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+from typing import Annotated, Any
+
+import grpc
+import typer
+
+from debt_mgmt.client import DebtMgmtError, MarginClient, RetryPolicy, errors
+from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE
+from debt_mgmt.server.cli.output import Output, plain
+
+ATTEMPTS = 3
+"""How often a call is tried; a person at a terminal would rather know."""
+
+
+class Exit(IntEnum):
+    """What a command's exit status says."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    FAULT = 4
+    INTERRUPTED = 130
+
+
+EXIT_CODES = (
+    "Exit status: 0 done; 1 refused by the rules; 2 wrong arguments, configuration or names; 3 the service can't be "
+    "reached; 4 the service failed."
+)
+
+Target = Annotated[
+    str, typer.Option("--target", envvar=TARGET_VARIABLE, help="Where the service listens, as host:port.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+NEAR = DEFAULT_TARGET
+
+Work = Callable[[MarginClient], Coroutine[Any, Any, Exit | None]]
+
+WRONG = (
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.Conflict,
+    errors.FailedPrecondition,
+    errors.NotImplementedByServer,
+    errors.Unauthenticated,
+    errors.PermissionDenied,
+)
+"""Errors that another command line would not meet."""
+
+
+class Failed(Exception):
+    """A command can't go on; the message is for people."""
+
+    def __init__(self, message: str, status: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def client_of(target: str) -> MarginClient:
+    """A client of the service at `target`, with the token of the environment."""
+    return MarginClient.from_env(target=target, retries=RetryPolicy(attempts_max=ATTEMPTS))
+
+
+def ask(output: Output, target: str, work: Work) -> None:
+    """Run `work` with a connection to `target` and end the command with the status that it gives."""
+
+    async def connected() -> Exit | None:
+        async with client_of(target) as client:
+            return await work(client)
+
+    finish(output, target, connected())
+
+
+def finish(output: Output, target: str, work: Coroutine[Any, Any, Exit | None], loop: Any = None) -> None:
+    """Run `work` and end the command with its status; expected errors are told, not traced."""
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            status = runner.run(work)
+    except DebtMgmtError as error:
+        tell(output, target, error)
+        status = status_of(error)
+    except Failed as error:
+        output.say(f"debt-mgmt: {error}", "bold red")
+        status = error.status
+    except KeyboardInterrupt:
+        status = Exit.INTERRUPTED
+    if status:
+        raise typer.Exit(status)
+
+
+def status_of(error: DebtMgmtError) -> Exit:
+    if isinstance(error, errors.Unavailable | errors.DeadlineExceeded):
+        return Exit.UNREACHABLE
+    return Exit.USAGE if isinstance(error, WRONG) else Exit.FAULT
+
+
+def unreachable(error: DebtMgmtError) -> bool:
+    """Nothing that speaks for the service answered."""
+    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason is None
+
+
+def tell(output: Output, target: str, error: DebtMgmtError) -> None:
+    """Say what went wrong: the reason, the message and every field concerned."""
+    if output.as_json:
+        members = {
+            "reason": error.reason or error.code.name,
+            "message": error.message,
+            "metadata": error.metadata,
+            "fields": error.field_violations,
+            "target": target,
+        }
+        output.say(to_line(members))
+        return
+    if unreachable(error):
+        output.say(
+            f"debt-mgmt: no service answers at {target}. Start one with `debt-mgmt serve --demo`, "
+            "or name another with --target.",
+            "bold red",
+        )
+        return
+    output.say(f"debt-mgmt: {error.reason or error.code.name}: {error.message}", "bold red")
+    for violation in error.field_violations:
+        output.say(f"  {violation.field}: {violation.description}")
+    if error.retry_after is not None:
+        output.say(f"  try again in {error.retry_after.total_seconds():g} s")
+
+
+def to_line(members: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps({"error": plain(members)}, ensure_ascii=False)
+
+
+AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def time_of(text: str) -> datetime:
+    """A time as people write it: ISO 8601, in UTC unless it says otherwise, or how long ago: 90s, 15m, 2h, 1d."""
+    if ago := AGO.fullmatch(text.strip().removesuffix("ago").strip()):
+        return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * UNITS[ago[2]])
+    try:
+        time = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time: write 2026-01-31T12:00:00 (UTC unless it says otherwise), or 15m, 2h, 1d for how long ago"
+        ) from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -1,0 +1,173 @@
+"""The tables that several commands show: figures before and after, violations, positions, distances."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from debt_mgmt.client import MarginFigures, Position, PositionSide, ShockDistance, Thresholds, Violation
+from debt_mgmt.server.cli.gauge import gauge, ticks_of
+from debt_mgmt.server.cli.wording import (
+    UNKNOWN,
+    amount,
+    change,
+    grouped,
+    level_text,
+    move,
+    percent,
+    signed_text,
+    utilization,
+)
+
+
+def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
+    """An airy table; the columns named in `right` hold numbers."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def difference(before: Decimal | None, after: Decimal | None) -> Text:
+    if before is None or after is None:
+        return Text(UNKNOWN, "dim")
+    return Text("" if before == after else change(after - before), "dim")
+
+
+def before_and_after(
+    before: MarginFigures, after: MarginFigures, currency: str = "", names: tuple[str, str] = ("before", "after")
+) -> Table:
+    """An account's figures side by side, with what changed."""
+    columns = (*names, "change")
+    made = table(currency, *columns, right=columns)
+    for name in ("equity", "margin_used", "margin_available"):
+        old, new = getattr(before, name), getattr(after, name)
+        made.add_row(name.replace("_", " "), amount(old), amount(new), difference(old, new))
+    used = (
+        utilization(before.margin_utilization, before.equity),
+        utilization(after.margin_utilization, after.equity),
+    )
+    made.add_row("utilization", *used, points(before.margin_utilization, after.margin_utilization), style="bold")
+    made.add_row(
+        "maintenance margin",
+        amount(before.maintenance_margin),
+        amount(after.maintenance_margin),
+        difference(before.maintenance_margin, after.maintenance_margin),
+    )
+    made.add_row(
+        "maintenance ratio",
+        utilization(before.maintenance_ratio, before.equity),
+        utilization(after.maintenance_ratio, after.equity),
+        points(before.maintenance_ratio, after.maintenance_ratio),
+    )
+    made.add_row("level", level_text(before.level), level_text(after.level))
+    return made
+
+
+def points(before: Decimal | None, after: Decimal | None) -> Text:
+    """A difference of two shares, in percentage points."""
+    if before is None or after is None:
+        return Text(UNKNOWN, "dim")
+    if before == after:
+        return Text("")
+    moved = (after - before) * 100
+    return Text(f"{'+' if moved > 0 else ''}{format(round(moved, 1), ',f')} pt", "dim")
+
+
+def violations_table(violations: Sequence[Violation]) -> RenderableType:
+    """Every rule that was broken, with its numbers; what is said in words stands under it."""
+    made = table("reason", "about", "value", "limit", "headroom", right=("value", "limit", "headroom"))
+    for violation in violations:
+        numbers = (violation.value, violation.limit, violation.headroom)
+        made.add_row(
+            Text(violation.reason.value, "bold red"),
+            violation.subject or "",
+            *("" if number is None else exact(number) for number in numbers),
+        )
+    words = [Text(f"  {violation.message}") for violation in violations]
+    return Group(made, *words)
+
+
+def exact(number: Decimal) -> str:
+    """A number of a rule: not rounded where it is short, to eight places where it is not."""
+    return grouped(round(number, 8))
+
+
+def side_text(position: Position) -> str:
+    if position.position_side is not PositionSide.NET:
+        return position.position_side.value
+    return "LONG" if position.quantity > 0 else "SHORT"
+
+
+def positions_table(positions: Sequence[Position], *, narrow: bool, title: str | None = None) -> RenderableType:
+    """Open positions; a narrow screen goes without what can be worked out."""
+    if not positions:
+        return Text("no open positions", "dim")
+    few = ("symbol", "side", "quantity", "entry", "mark", "unrealized", "margin", "liquidation", "away")
+    many = (*few[:5], "notional", *few[5:7], "lev", "mode", *few[7:])
+    columns = few if narrow else many
+    made = table(*columns, right=[name for name in columns if name not in ("symbol", "side", "mode")], title=title)
+    for one in positions:
+        cells: dict[str, Any] = {
+            "symbol": one.symbol,
+            "side": side_text(one),
+            "quantity": grouped(one.quantity),
+            "entry": price(one.entry_price),
+            "mark": price(one.mark_price),
+            "notional": amount(one.notional),
+            "unrealized": signed_text(one.unrealized_pnl),
+            "margin": amount(one.initial_margin),
+            "lev": f"{grouped(one.leverage)}x",
+            "mode": one.margin_mode.value,
+            "liquidation": price(one.liquidation_price),
+            "away": percent(one.distance_to_liquidation),
+        }
+        made.add_row(*(cells[name] for name in columns))
+    return made
+
+
+def price(value: Decimal | None) -> str:
+    """A price, to eight significant digits at most."""
+    if value is None:
+        return UNKNOWN
+    places = max(0, 8 - max(value.adjusted() + 1, 1))
+    return grouped(round(value, min(places, 8)))
+
+
+def distances_table(shocks: Sequence[ShockDistance], thresholds: Thresholds | None = None) -> RenderableType:
+    """How far all prices together may move until each level is reached."""
+    if not shocks:
+        return Text("no distances: nothing is open, or prices are missing", "dim")
+    entries = dict(zip(("WARNING", "CRITICAL", "LIQUIDATING"), ticks_of(thresholds), strict=True))
+    made = table("reaches", "at utilization", "prices fall", "prices rise", right=("prices fall", "prices rise"))
+    for shock in shocks:
+        entry = entries.get(shock.target.value)
+        at = "equity of zero" if entry is None else percent(entry, 0)
+        made.add_row(shock.target.value, at, move(shock.down), move(shock.up))
+    return made
+
+
+def ladder_table(rungs: Sequence[tuple[Decimal, MarginFigures]], thresholds: Thresholds | None = None) -> Table:
+    """The account at a ladder of price moves, all prices together."""
+    made = table("prices", "equity", "used", "utilization", "", "level", right=("prices", "equity", "used", ""))
+    for shift, figures in rungs:
+        made.add_row(
+            "as they are" if shift.is_zero() else f"{'+' if shift > 0 else ''}{percent(shift, 0)}",
+            amount(figures.equity),
+            amount(figures.margin_used),
+            gauge(full_if_gone(figures), figures.level, ticks=ticks_of(thresholds)),
+            utilization(figures.margin_utilization, figures.equity),
+            level_text(figures.level),
+        )
+    return made
+
+
+def full_if_gone(figures: MarginFigures) -> Decimal | None:
+    """What the bar shows: full where equity is used up, empty where nothing is known."""
+    if figures.margin_utilization is None and figures.equity is not None:
+        return Decimal(1)
+    return figures.margin_utilization

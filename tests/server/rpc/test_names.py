@@ -1,0 +1,46 @@
+"""Enums of the core and of the wire: no member is without a number, no number without a member but those listed here."""
+
+from typing import Any
+
+import pytest
+
+from debt_mgmt.core.account import ReductionCause
+from debt_mgmt.server.rpc import names
+from debt_mgmt.v1 import margin_service_pb2, market_service_pb2, rejections_pb2, risk_service_pb2, types_pb2
+
+TABLES: list[tuple[names.Names[Any], Any, set[str]]] = [
+    (names.SIDE, types_pb2.Side, set()),
+    (names.POSITION_SIDE, types_pb2.PositionSide, set()),
+    (names.POSITION_MODE, types_pb2.PositionMode, set()),
+    (names.MARGIN_MODE, types_pb2.MarginMode, set()),
+    (names.ENVIRONMENT, types_pb2.Environment, set()),
+    (names.INSTRUMENT_KIND, types_pb2.InstrumentKind, set()),
+    (names.TRADING_STATE, types_pb2.TradingState, set()),
+    (names.RISK_LEVEL, types_pb2.RiskLevel, set()),
+    # Held back prices are counted and told to the publisher; they are no account's alert.
+    (names.ALERT_KIND, types_pb2.AlertKind, {"ALERT_KIND_MARK_QUARANTINED"}),
+    (names.SEVERITY, types_pb2.AlertSeverity, set()),
+    (names.BREAKER_KIND, risk_service_pb2.BreakerKind, set()),
+    (names.QUARANTINE_REASON, market_service_pb2.QuarantineReason, set()),
+    (names.REFUSAL_REASON, rejections_pb2.RefusalReason, set()),
+    (names.ERROR_REASON, rejections_pb2.ErrorReason, set()),
+]
+
+
+@pytest.mark.parametrize(("table", "wire", "wire_only"), TABLES, ids=lambda value: getattr(value, "DESCRIPTOR", None) and value.DESCRIPTOR.name)
+def test_both_sides_have_the_same_members(table: names.Names[Any], wire: Any, wire_only: set[str]) -> None:
+    numbers = {wire.Value(name) for name in wire.keys() if not name.endswith("_UNSPECIFIED") and name not in wire_only}
+    assert set(table.core) == numbers
+    assert len(table.wire) == len(table.core)
+    assert 0 not in table.core
+
+
+def test_refusals_have_the_precedence_of_the_contract() -> None:
+    numbers = list(names.REFUSAL_REASON.wire.values())
+    assert numbers == sorted(numbers)
+
+
+def test_every_cause_of_a_reduction_can_be_told() -> None:
+    assert set(names.LIQUIDATION_CAUSE) == set(ReductionCause)
+    told = {number for number in margin_service_pb2.LiquidationCause.values() if number}
+    assert set(names.LIQUIDATION_CAUSE.values()) == told
