@@ -96,7 +96,7 @@ async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(dat
         assert Decimal(before["12:15"].equity).quantize(Decimal("0.01")) == Decimal("6659.46")
         after = [status for at, status in seen if at.strftime("%H:%M") >= "14:57"]
         assert max(Decimal(status.margin_utilization) for status in after) < Decimal("0.73")
-        assert min(Decimal(status.equity) for status in after).quantize(Decimal(1)) == Decimal(5324)
+        assert min(Decimal(status.equity) for status in after).quantize(Decimal(1)) == Decimal(5323)
         assert Decimal(seen[-1][1].equity).quantize(Decimal(1)) == Decimal(7051)
 
 

@@ -1,46 +1,25 @@
 """The asynchronous client."""
 
 import time
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.async_watch import MarginWatch
-from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.enums import CheckDetail, MarkClock
 from debt_mgmt.client.errors import error_from
-from debt_mgmt.client.funds import FundMethods
-from debt_mgmt.client.leverage import LeverageMethods
-from debt_mgmt.client.liquidations import LiquidationMethods
-from debt_mgmt.client.margin import MarginMethods
-from debt_mgmt.client.market import MarketMethods, Marks, MarksPublished
+from debt_mgmt.client.market import Marks, MarksPublished
 from debt_mgmt.client.methods import AsyncCaller
-from debt_mgmt.client.orders import OrderMethods
-from debt_mgmt.client.risk import RiskMethods
+from debt_mgmt.client.services import ServiceMethods
 from debt_mgmt.client.streams import Checks, OrderToCheck, StreamedCheck, mark_batches, orders_to_check
 from debt_mgmt.client.times import Span, Timeout, optional_seconds
 from debt_mgmt.client.watch import WatchSession, watch_order
-from debt_mgmt.client.whatif import SimulationMethods
 from debt_mgmt.client.wire import read
 
 
-class MarginClient(
-    AccountMethods,
-    MarginMethods,
-    OrderMethods,
-    LiquidationMethods,
-    SimulationMethods,
-    LeverageMethods,
-    FundMethods,
-    RiskMethods,
-    MarketMethods,
-    AuditMethods,
-    AsyncCaller,
-):
+class MarginClient(ServiceMethods, AsyncCaller):
     """Speaks to the service from asyncio code, in one event loop.
 
         async with MarginClient() as client:
@@ -50,8 +29,6 @@ class MarginClient(
     answer. Calls that meet an unavailable service are repeated within their timeout, commands with the same request_id.
     Do not fork a process that has made a call: start another one instead.
     """
-
-    _watches: weakref.WeakSet[MarginWatch]
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,7 +40,7 @@ class MarginClient(
 
     async def close(self) -> None:
         """Ends the watches and closes the connection. Calls that are under way are cancelled."""
-        for watch in self._open_watches():
+        for watch in list(self._watches):
             watch.close()
         for channel in self._unlink():
             await channel.close()

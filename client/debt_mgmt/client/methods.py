@@ -11,6 +11,7 @@ import inspect
 import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from types import GenericAlias, MethodType
@@ -73,6 +74,7 @@ class Caller(Methods):
         self._links: dict[bool, Link] = {}
         self._linking = threading.Lock()
         self._closed = False
+        self._watches: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @classmethod
     def from_env(

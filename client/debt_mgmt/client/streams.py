@@ -8,11 +8,10 @@ from typing import Generic, TypeVar
 import grpc
 
 from debt_mgmt.client.answers import Answer
-from debt_mgmt.client.enums import CheckDetail
+from debt_mgmt.client.enums import CheckDetail, MarkClock
 from debt_mgmt.client.errors import CODES, REASONS, DebtMgmtError, FieldViolation, MalformedAnswer
 from debt_mgmt.client.figures import Order
 from debt_mgmt.client.market import Marks, mark_requests
-from debt_mgmt.client.enums import MarkClock
 from debt_mgmt.client.orders import OrderCheck
 from debt_mgmt.client.wire import message, read
 from debt_mgmt.v1 import margin_service_pb2 as margin_pb

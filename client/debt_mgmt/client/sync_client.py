@@ -1,46 +1,25 @@
 """The blocking client: the same methods as the asynchronous one, without await."""
 
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from debt_mgmt.client.accounts import AccountMethods
-from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.enums import CheckDetail, MarkClock
 from debt_mgmt.client.errors import error_from
-from debt_mgmt.client.funds import FundMethods
-from debt_mgmt.client.leverage import LeverageMethods
-from debt_mgmt.client.liquidations import LiquidationMethods
-from debt_mgmt.client.margin import MarginMethods
-from debt_mgmt.client.market import MarketMethods, Marks, MarksPublished
+from debt_mgmt.client.market import Marks, MarksPublished
 from debt_mgmt.client.methods import BlockingCaller
-from debt_mgmt.client.orders import OrderMethods
-from debt_mgmt.client.risk import RiskMethods
+from debt_mgmt.client.services import ServiceMethods
 from debt_mgmt.client.streams import Checks, OrderToCheck, StreamedCheck, mark_batches, orders_to_check
 from debt_mgmt.client.sync_watch import SyncMarginWatch
 from debt_mgmt.client.times import Span, Timeout, optional_seconds
 from debt_mgmt.client.watch import WatchSession, watch_order
-from debt_mgmt.client.whatif import SimulationMethods
 from debt_mgmt.client.wire import read
 
 
-class SyncMarginClient(
-    AccountMethods,
-    MarginMethods,
-    OrderMethods,
-    LiquidationMethods,
-    SimulationMethods,
-    LeverageMethods,
-    FundMethods,
-    RiskMethods,
-    MarketMethods,
-    AuditMethods,
-    BlockingCaller,
-):
+class SyncMarginClient(ServiceMethods, BlockingCaller):
     """Speaks to the service from threads: any number of them may share a client.
 
         with SyncMarginClient() as client:
@@ -48,8 +27,6 @@ class SyncMarginClient(
 
     Everything else is as on MarginClient.
     """
-
-    _watches: weakref.WeakSet[SyncMarginWatch]
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +38,7 @@ class SyncMarginClient(
 
     def close(self) -> None:
         """Ends the watches and closes the connection. Calls that are under way are cancelled."""
-        for watch in self._open_watches():
+        for watch in list(self._watches):
             watch.close()
         for channel in self._unlink():
             channel.close()

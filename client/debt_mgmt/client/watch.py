@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from debt_mgmt.client.answers import Answer, Revision
-from debt_mgmt.client.errors import DebtMgmtError, MalformedAnswer, ResumeTokenExpired, Unavailable
+from debt_mgmt.client.errors import DebtMgmtError, ResumeTokenExpired, Unavailable
 from debt_mgmt.client.figures import Alert
 from debt_mgmt.client.liquidations import Liquidation
 from debt_mgmt.client.margin import MarginStatus
@@ -112,15 +112,7 @@ class Reconnected:
 
 
 WatchEvent = (
-    Snapshot
-    | SnapshotComplete
-    | Update
-    | AlertEvent
-    | LiquidationEvent
-    | Stale
-    | Resynced
-    | Disconnected
-    | Reconnected
+    Snapshot | SnapshotComplete | Update | AlertEvent | LiquidationEvent | Stale | Resynced | Disconnected | Reconnected
 )
 """What a watch gives."""
 

@@ -75,7 +75,7 @@ async def test_every_number_obeys_the_grammar_and_the_parts_their_sums(edge: Edg
     messages: list[Message] = [status, *convert.positions(account, summary, world)]
     messages += [convert.reservation(one, account, world) for one in account.reservations.values()]
     found = [pair for message in messages for pair in decimals_in(message)]
-    assert len(found) > 50
+    assert len(found) >= 50
     for name, number in found:
         assert len(number) <= 40, name
         parse(number)
@@ -135,19 +135,28 @@ def test_a_mark_is_stale_when_it_is_older_than_allowed(seconds: float, stale: bo
     assert message.age.ToTimedelta() == timedelta(seconds=max(seconds, 0))
 
 
-# A short of 1 BTC at 50,000 with 20,000 behind it: bankrupt at 70,000; at 69,651.74… half a percent of it is left over.
 async def test_a_short_position_ends_where_equity_does(edge: Edge) -> None:
     await edge.open("bob", "20000")
-    await edge.engine.submit("bob", ReserveMargin(Order("X", a.Side.BUY, D(1))), request_id="", actor=SYSTEM)
     await edge.mark(BTCUSDT="50000")
     await edge.fill("bob", a.Side.SELL, "0.5", "BTCUSDT", "50000")
     (position,) = convert.positions(*await state(edge, "bob"))
     assert (position.quantity, position.bankruptcy_price) == ("-0.5", "90000")
+    # 20,000 + 0.5 × (50,000 − p) = 0.5 % of 0.5 × p
     assert position.liquidation_price == "89552.238805970149253731"
     assert position.distance_to_liquidation == "0.79104477"
-    await edge.mark(BTCUSDT="75000")
+    await edge.mark(BTCUSDT="55000")
     (position,) = convert.positions(*await state(edge, "bob"))
-    assert (position.bankruptcy_price, position.unrealized_pnl) == ("90000", "-12500")
+    assert position.liquidation_price == "89552.238805970149253731"
+    assert position.distance_to_liquidation == "0.62822252"
+
+
+async def test_a_position_beyond_its_liquidation_price_has_no_distance_left(edge: Edge) -> None:
+    await edge.open("bob", "20000")
+    await edge.mark(BTCUSDT="50000")
+    await edge.fill("bob", a.Side.SELL, "0.5", "BTCUSDT", "50000")
+    edge.engine.marks["BTCUSDT"] = Mark("BTCUSDT", D(89_900), "test", START, START)
+    (position,) = convert.positions(*await state(edge, "bob"))
+    assert (position.distance_to_liquidation, position.unrealized_pnl) == ("0", "-19950")
 
 
 async def test_a_long_position_without_leverage_has_no_liquidation_price(edge: Edge) -> None:
