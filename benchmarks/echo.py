@@ -4,6 +4,8 @@ The last part of a method's name says how many bytes each answer has: /benchmark
 parsed and answers not serialised, so nothing but the library is measured.
 """
 
+from __future__ import annotations
+
 import asyncio
 import signal
 from collections.abc import AsyncIterator
@@ -21,7 +23,7 @@ def method(kind: str, answer_bytes: float) -> str:
     return f"/benchmarks.Echo/{kind}/{round(answer_bytes)}"
 
 
-class Echo(grpc.GenericRpcHandler[Any, Any]):
+class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Every method of the echo, each made when it is first called."""
 
     def __init__(self) -> None:

@@ -60,7 +60,8 @@ async def replay_day(desk: Desk) -> list[Any]:
 
 def tape_time(marks: Any) -> str:
     """The latest minute among the prices that something was decided on."""
-    return max(mark.source_time.ToDatetime(UTC) for mark in marks).strftime("%H:%M")
+    latest: datetime = max(mark.source_time.ToDatetime(UTC) for mark in marks)
+    return latest.strftime("%H:%M")
 
 
 async def test_levels_are_crossed_and_positions_reduced_in_the_minutes_known(data_directory: Path) -> None:

@@ -100,13 +100,13 @@ def desks(
         desk.mark(symbol, PRICES[symbol])
     desk.open(
         "alice",
-        draw(st.integers(5_000, 100_000)),
+        draw(st.integers(1_000, 60_000)),
         position_mode=draw(st.sampled_from(modes)),
         margin_mode=draw(st.sampled_from(margin_modes)),
     )
     if "BTCUSD" in symbols and draw(st.booleans()):
         desk.deposit("alice", "0.5", "BTC")
-    for step in draw(st.lists(steps(symbols, verbs), max_size=most)):
+    for step in draw(st.lists(steps(symbols, verbs), min_size=most // 3, max_size=most)):
         play_step(desk, step)
     return desk
 

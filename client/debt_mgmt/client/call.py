@@ -44,7 +44,7 @@ class Call(Generic[T]):
 
 
 def query(
-    send: grpc.UnaryUnaryMultiCallable[Request, Response],
+    send: "grpc.UnaryUnaryMultiCallable[Request, Response]",
     request: Request,
     interpret: Callable[[Response], T],
     timeout: Timeout,
@@ -56,7 +56,7 @@ def query(
 
 
 def command(
-    send: grpc.UnaryUnaryMultiCallable[Request, Response],
+    send: "grpc.UnaryUnaryMultiCallable[Request, Response]",
     request: Request,
     kind: type[T],
     timeout: Timeout,
@@ -132,7 +132,7 @@ class Pages(Generic[T]):
 
 
 def pages(
-    send: grpc.UnaryUnaryMultiCallable[Request, Response],
+    send: "grpc.UnaryUnaryMultiCallable[Request, Response]",
     request: Request,
     items: Callable[[Response], Iterable[Message]],
     kind: type[T],
@@ -155,7 +155,7 @@ def pages(
 
 
 def one_page(
-    send: grpc.UnaryUnaryMultiCallable[Request, Response],
+    send: "grpc.UnaryUnaryMultiCallable[Request, Response]",
     request: Request,
     name: str,
     kind: type[T],

@@ -11,7 +11,7 @@ LENGTH_MAX = 40
 
 
 def decimal(value: Number, name: str) -> Decimal:
-    """`value` as Decimal; `name` is what the caller calls it. Raises TypeError and ValueError that say what is accepted."""
+    """`value` as Decimal. `name` is what the caller calls it, for the TypeError or ValueError where it is none."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
         hint = f": write Decimal({str(value)!r}) or {str(value)!r}" if isinstance(value, float) else ""
         raise TypeError(f"{name} must be a Decimal, int or str, not {type(value).__name__}{hint}")

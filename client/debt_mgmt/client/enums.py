@@ -78,7 +78,7 @@ class InstrumentKind(WireEnum):
 
 
 class TradingState(WireEnum):
-    """What an account may do: ACTIVE all, REDUCING no new risk because of its level, HALTED none because it was stopped.
+    """What an account may do: ACTIVE all, REDUCING no new risk because of its level, HALTED none until it is resumed.
 
     A strictly reducing order passes in every state.
     """

@@ -1,4 +1,4 @@
-"""Why a call failed: one exception for each reason that the service gives, and for each gRPC code where it gives none."""
+"""Why a call failed: one exception for each reason that the service gives, else for each gRPC code."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

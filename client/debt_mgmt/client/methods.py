@@ -80,6 +80,8 @@ class Caller(Methods):
     def from_env(
         cls,
         *,
+        target: str | None = None,
+        token: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
         timeouts: Timeouts = Timeouts(),  # noqa: B008
@@ -87,10 +89,10 @@ class Caller(Methods):
         options: Mapping[str, int | str] | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
-        """A client of the target and with the token that DEBT_MGMT_TARGET and DEBT_MGMT_TOKEN name."""
+        """A client of the target and with the token that DEBT_MGMT_TARGET and DEBT_MGMT_TOKEN name, unless given."""
         return cls(
-            environment.get(TARGET_VARIABLE) or DEFAULT_TARGET,
-            token=environment.get(TOKEN_VARIABLE) or None,
+            target or environment.get(TARGET_VARIABLE) or DEFAULT_TARGET,
+            token=token or environment.get(TOKEN_VARIABLE) or None,
             credentials=credentials,
             insecure=insecure,
             timeouts=timeouts,

@@ -56,9 +56,9 @@ class SyncMarginClient(ServiceMethods, BlockingCaller):
         First each account's Snapshot, then SnapshotComplete, then an Update for each account that changed, and every
         AlertEvent and LiquidationEvent. `min_interval` is the shortest time between two updates of an account.
 
-        When the stream breaks it is connected again and continues where it was: Disconnected and Reconnected tell of it,
-        Resynced that everything held must be dropped. When nothing was heard for `max_staleness`, or what is read was
-        sent so long ago, Stale says for how long. Raises DebtMgmtError where connecting again can't help, when the
+        When the stream breaks it is connected again and continues where it was: Disconnected and Reconnected tell of
+        it, Resynced that everything held must be dropped. When nothing was heard for `max_staleness`, or what is read
+        was sent so long ago, Stale says for how long. Raises DebtMgmtError where connecting again can't help, when the
         service can't be reached in the first place, and after an outage of `give_up_after`.
         """
         order = watch_order(account_ids, min_interval, max_staleness, give_up_after, self.timeouts.read)

@@ -350,6 +350,9 @@ def fill_event(draft: Draft, command: c.RecordFill, instrument: Instrument, posi
             step=command.step,
         )
     )
+    if outcome.covered:
+        key = position_key(command.symbol, command.position_side)
+        draft.add(e.BankruptcyRecorded(outcome.covered, instrument.settle, (), key))
 
 
 def close_position(draft: Draft, command: c.ClosePosition) -> None:
@@ -477,7 +480,7 @@ def remargin_violations(draft: Draft, event: e.LeverageSet, instrument: Instrume
     symbol = view.symbol(event.symbol)
     if isinstance(symbol, Violation):
         return [*found, symbol]
-    found += stale_violations(view, symbol, world.at)
+    found += stale_violations(view, world.at)
     scratch = Draft(account, world)
     scratch.add(event)
     after = summarize(scratch.account, world)

@@ -222,9 +222,13 @@ class ReductionEnded(Event, frozen=True):
 
 
 class BankruptcyRecorded(Event, frozen=True):
-    """A loss beyond what stood behind it, taken over by the insurance ledger. `deficit` in the account's currency."""
+    """A loss of `deficit` in `asset` beyond what stood behind it, taken over by the insurance ledger.
+
+    Of an isolated position (`position_key`) the postings stand in its fill, else here.
+    """
 
     deficit: Decimal
+    asset: str
     postings: tuple[Posting, ...]
     position_key: str = ""
 

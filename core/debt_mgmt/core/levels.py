@@ -350,7 +350,7 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
             if balance
             for posting in (Posting("wallet", asset, -balance), Posting("insurance", asset, balance))
         )
-        draft.add(e.BankruptcyRecorded(deficit, postings))
+        draft.add(e.BankruptcyRecorded(deficit, account.currency, postings))
         message = f"losses went {text(deficit)} {account.currency} beyond the account's equity"
         raise_alert(draft, AlertKind.BANKRUPTCY, Severity.CRITICAL, message, summary)
     reached = ratio(summary.used, summary.equity) if summary.known else None

@@ -69,7 +69,8 @@ class AccountView:
         self.open_reservations = len(account.reservations)
         self.orders_added = 0
         self.standing = standing_violations(account, world, self.summary)
-        self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
+        self.marks = {mark.symbol: mark for mark in self.summary.marks}
+        """Every mark that the view rests on: those of the summary, and those of the instruments looked at."""
         self.symbols: dict[str, SymbolView] = {}
         self.before = figures(self.summary)
         self.most_used = world.settings.liquidation_threshold * self.equity
@@ -125,6 +126,7 @@ class AccountView:
         view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use)
         view.leverage_violations = leverage_violations(account, world, name, view.leverage)
         self.symbols[name] = view
+        self.marks[name] = mark
         return view
 
     def hold(self, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, added: Decimal) -> None:

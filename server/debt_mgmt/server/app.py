@@ -28,6 +28,7 @@ from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
+from debt_mgmt.server.postgres_binaries import directory_for
 from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
@@ -138,7 +139,7 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
     database = settings.database
     dsn = database.connection()
     if dsn is None:
-        embedded = EmbeddedPostgres(database.data_directory, bin_directory=database.bin_directory)
+        embedded = EmbeddedPostgres(directory_for(database.data_directory), bin_directory=database.bin_directory)
         closers.push_async_callback(embedded.stop)
         await embedded.start()
         dsn = embedded.dsn

@@ -19,7 +19,11 @@ IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
 FILE_VARIABLE = "DEBT_MGMT_CONFIG"
-OTHER_VARIABLES = {FILE_VARIABLE: "Path of the YAML file, where --config does not name one."}
+OTHER_VARIABLES = {
+    FILE_VARIABLE: "Path of the YAML file, where --config does not name one.",
+    "DEBT_MGMT_TARGET": "Where clients and the command line find the service, as host:port.",
+    "DEBT_MGMT_TOKEN": "Token that clients and the command line send with each call.",
+}
 """Environment names that are no setting of the file, and what they are for."""
 
 SHORT_VARIABLES = {

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 VIEWS_KEPT = 4096
 SWEEP_SECONDS = 1.0
+SETTLE_SECONDS = 10.0
+"""Publishing waits so long for a reduction that it began; one that waits for a price goes on without the publisher."""
 ACCOUNTS_SHOWN = 100
 """Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
@@ -170,8 +172,10 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
-        for shard in [*self.shards.values(), *([self.house_shard] if hasattr(self, "house_shard") else [])]:
+        for shard in self.shards.values():
             await shard.stop()
+        if hasattr(self, "house_shard"):
+            await self.house_shard.stop()
 
     # reading
 
@@ -344,7 +348,7 @@ class Engine:
         await self.assess(candidates)
         if settle:
             for account_id in candidates:
-                await self.reductions.idle(account_id)
+                await self.reductions.idle(account_id, SETTLE_SECONDS)
         return PublishOutcome(len(moved), quarantined)
 
     def screened(self, prices: dict[str, Decimal], recorded: bool) -> list[str]:
@@ -510,7 +514,8 @@ class Engine:
     async def fingerprint(self) -> str:
         """One hash over the state of every shard."""
         whole = hashlib.sha256()
-        for shard in [self.house_shard, *self.shards.values()]:
+        whole.update((await self.house_shard.fingerprint()).digest)
+        for shard in self.shards.values():
             whole.update((await shard.fingerprint()).digest)
         return whole.hexdigest()
 

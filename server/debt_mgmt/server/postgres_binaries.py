@@ -1,6 +1,7 @@
 """Where a PostgreSQL to run is found, and which operating system account may run it."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import pwd
@@ -27,6 +28,9 @@ for path in sys.argv[3:]:
             sys.exit("/".join(parts[:end]))
 """
 """Names the first folder or program that an unprivileged user cannot reach."""
+
+SHARED_STATE = Path("/var/lib/debt-mgmt")
+"""Where root's server keeps its data if it can't reach the folder that was asked for."""
 
 _log = logging.getLogger(__name__)
 
@@ -178,3 +182,26 @@ def check_reach(account: Account, directory: Path) -> None:
             f" choose a data directory that it can reach, such as /var/lib/debt-mgmt, run the service as an ordinary"
             f" user, or give the DSN of a PostgreSQL server"
         )
+
+
+def directory_for(wanted: Path) -> Path:
+    """The data directory to use: the one wanted, or where root's server can't reach that, one of its own under /var/lib.
+
+    PostgreSQL refuses to run as root, and the user that it runs as instead may be shut out of root's folders. The other
+    place depends on the path wanted alone, and the log says which it is.
+    """
+    if os.geteuid() != 0:
+        return wanted
+    there = wanted.absolute()
+    while not there.exists():
+        there = there.parent
+    account = unprivileged_account(wanted / "postgres")
+    closed = unreachable(account, there)
+    if closed is None:
+        return wanted
+    name = hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:12]
+    elsewhere = SHARED_STATE / name
+    _log.warning(
+        "PostgreSQL does not run as root, and user %s cannot pass %s: the data is in %s", account.name, closed, elsewhere
+    )
+    return elsewhere

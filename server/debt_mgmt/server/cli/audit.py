@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,10 @@ from debt_mgmt.server.cli.tables import table
 from debt_mgmt.server.cli.wording import moment
 
 LOOK_SECONDS = 1.0
-QUIET = ("figures", "marks", "postings", "type", "kind")
+OVERLAP = timedelta(seconds=5)
+"""Shards decide side by side: an event may be listed a little after a younger one of another shard."""
+
+QUIET = ("figures", "marks", "postings", "event")
 """Parts of an event that its line leaves out; --json has them."""
 
 app = typer.Typer(help="What happened, from the journal.", no_args_is_help=True)
@@ -74,7 +77,8 @@ async def followed(
             if event.revision.position <= seen.get(event.revision.shard, 0):
                 continue
             seen[event.revision.shard] = event.revision.position
-            start = event.time if start is None else max(start, event.time)
+            newest = event.time - OVERLAP
+            start = newest if start is None else max(start, newest)
             yield event
         await asyncio.sleep(LOOK_SECONDS)
         found = [event async for event in client.audit_events(account, start_time=start, **wanted)]

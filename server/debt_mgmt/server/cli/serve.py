@@ -152,7 +152,7 @@ def first_calls(target: str) -> str:
             "python - <<'EOF'",
             "from debt_mgmt.client import SyncMarginClient",
             f"with {client} as client:",
-            '    print(client.get_margin_status("demo"))',
+            '    print(client.margin_status("demo"))',
             "EOF",
         )
     )

@@ -1,6 +1,8 @@
 """What all commands share: their options, the connection to the service, exit codes, and errors told without a traceback."""
 
 import asyncio
+import json
+import os
 import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -10,8 +12,8 @@ from typing import Annotated, Any
 import grpc
 import typer
 
-from debt_mgmt.client import DebtMgmtError, MarginClient, RetryPolicy, errors
-from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE
+from debt_mgmt.client import DebtMgmtError, MarginClient, Refused, RetryPolicy, errors
+from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_VARIABLE
 from debt_mgmt.server.cli.output import Output, plain
 
 ATTEMPTS = 3
@@ -64,7 +66,11 @@ class Failed(Exception):
 
 def client_of(target: str) -> MarginClient:
     """A client of the service at `target`, with the token of the environment."""
-    return MarginClient.from_env(target=target, retries=RetryPolicy(attempts_max=ATTEMPTS))
+    try:
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        return MarginClient(target, token=token, retries=RetryPolicy(attempts_max=ATTEMPTS))
+    except ValueError as error:
+        raise Failed(str(error)) from None
 
 
 def ask(output: Output, target: str, work: Work) -> None:
@@ -85,6 +91,11 @@ def finish(output: Output, target: str, work: Coroutine[Any, Any, Exit | None], 
     except DebtMgmtError as error:
         tell(output, target, error)
         status = status_of(error)
+    except Refused as error:
+        output.say("debt-mgmt: refused by the rules", "bold red")
+        for violation in error.violations:
+            output.say(f"  {violation.reason.value}: {violation.message}")
+        status = Exit.REFUSED
     except Failed as error:
         output.say(f"debt-mgmt: {error}", "bold red")
         status = error.status
@@ -115,7 +126,7 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
             "fields": error.field_violations,
             "target": target,
         }
-        output.say(to_line(members))
+        output.say(json.dumps({"error": plain(members)}, ensure_ascii=False))
         return
     if unreachable(error):
         output.say(
@@ -129,12 +140,6 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
         output.say(f"  {violation.field}: {violation.description}")
     if error.retry_after is not None:
         output.say(f"  try again in {error.retry_after.total_seconds():g} s")
-
-
-def to_line(members: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps({"error": plain(members)}, ensure_ascii=False)
 
 
 AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")

@@ -63,16 +63,16 @@ def watch(
         try:
             async with asyncio.timeout(seconds):
                 await follow(client, output, account or [], interval, target)
-        except TimeoutError:
-            return None
-        except asyncio.CancelledError:
-            return None
-        return None
+        except (TimeoutError, asyncio.CancelledError):
+            return Exit.OK
+        return Exit.OK
 
     ask(output, target, work)
 
 
 async def follow(client: MarginClient, output: Output, account_ids: list[str], interval: float, target: str) -> None:
+    """Show what the watch gives until it is cancelled. Fails at once where no service answers."""
+    await client.marks()
     events = client.watch_margin(account_ids, min_interval=interval)
     if output.as_json:
         async for event in events:

@@ -27,7 +27,7 @@ class Answered(NamedTuple):
 class RequestIndex:
     """Remembers (account, request id) for at least the window after the request was answered.
 
-    A day of requests is millions of entries, so each is packed into two short byte strings: about 230 bytes in all.
+    A day of requests is millions of entries, so each is packed into two short byte strings: about 200 bytes in all.
     """
 
     def __init__(self, window: timedelta) -> None:

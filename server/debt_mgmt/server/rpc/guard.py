@@ -47,7 +47,7 @@ class Guard:
         self.metrics = metrics
         self.default_deadline_seconds = default_deadline_seconds
 
-    def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
         """Every method of the contract, wrapped; a method that the implementation lacks is a bug found at start."""
         methods = {
             method.name: self.handler(service, method, getattr(implementation, method.name))

@@ -8,7 +8,7 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.faults import InvalidRequest
-from debt_mgmt.core.margin import Summary, World
+from debt_mgmt.core.margin import Summary, World, figures
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
 from debt_mgmt.core.whatif import simulate
 from debt_mgmt.server.engine import Engine
@@ -412,7 +412,7 @@ class MarginService(Checks, Watching):
 
     def simulated(self, account: Account, summary: Summary, world: World) -> wire.SimulatedAccount:
         return wire.SimulatedAccount(
-            figures=convert.margin_figures(convert.figures(summary), world.settings),
+            figures=convert.margin_figures(figures(summary), world.settings),
             positions=convert.positions(account, summary, world),
             marks=convert.marks(summary.marks, world.at, world.settings.mark_max_age),
         )

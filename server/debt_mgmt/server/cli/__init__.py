@@ -1,0 +1,5 @@
+"""The command line `debt-mgmt`."""
+
+from debt_mgmt.server.cli.program import main
+
+__all__ = ["main"]

@@ -1,0 +1,48 @@
+"""The command line `debt-mgmt`: its commands, and how it starts."""
+
+import typer
+
+from debt_mgmt.client.channel import version
+from debt_mgmt.server.cli import audit
+from debt_mgmt.server.cli.accounts import accounts, positions, status
+from debt_mgmt.server.cli.check import InOrder, check_order, what_if
+from debt_mgmt.server.cli.demo import demo
+from debt_mgmt.server.cli.output import Output
+from debt_mgmt.server.cli.replay import replay
+from debt_mgmt.server.cli.serve import serve
+from debt_mgmt.server.cli.session import EXIT_CODES, Json
+from debt_mgmt.server.cli.watch import watch
+
+app = typer.Typer(
+    name="debt-mgmt",
+    help="Know, hold and protect the margin of trading accounts.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+RUN, LOOK, ASK = "Run", "Look", "Ask before you act"
+
+app.command(rich_help_panel=RUN)(serve)
+app.command(rich_help_panel=RUN)(demo)
+app.command(rich_help_panel=RUN)(replay)
+app.command(rich_help_panel=LOOK)(status)
+app.command(rich_help_panel=LOOK)(watch)
+app.command(rich_help_panel=LOOK)(positions)
+app.command(rich_help_panel=LOOK)(accounts)
+app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
+app.command("check-order", rich_help_panel=ASK)(check_order)
+app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)
+
+
+@app.command("version", rich_help_panel=LOOK)
+def show_version(as_json: Json = False) -> None:
+    """Print the version."""
+    output = Output(as_json)
+    output.document(version=version())
+    output.show(f"debt-mgmt {version()}")
+
+
+def main() -> None:
+    """Runs the command line."""
+    app(prog_name="debt-mgmt")
