@@ -55,13 +55,17 @@ class Books:
             request = market_service_pb2.PutInstrumentRequest(request_id=self.request_id(), instrument=instrument)
             self.market.PutInstrument(request, timeout=CALL_SECONDS)
 
-    def open(self, account_ids: list[str], held: dict[str, str], prices: dict[str, str], capital: str) -> None:
+    def open(
+        self, account_ids: list[str], held: dict[str, str], prices: dict[str, str], capital: str, leverage: str = "2"
+    ) -> None:
         """Open accounts, each of an owner of its own so that they lie on all shards, and buy what they hold."""
         with ThreadPoolExecutor(CALLS_AT_ONCE) as calls:
-            for _ in calls.map(lambda account_id: self.open_one(account_id, held, prices, capital), account_ids):
-                pass
+            opened = calls.map(lambda one: self.open_one(one, held, prices, capital, leverage), account_ids)
+            assert len(list(opened)) == len(account_ids)
 
-    def open_one(self, account_id: str, held: dict[str, str], prices: dict[str, str], capital: str) -> None:
+    def open_one(
+        self, account_id: str, held: dict[str, str], prices: dict[str, str], capital: str, leverage: str
+    ) -> None:
         self.accounts.CreateAccount(
             account_service_pb2.CreateAccountRequest(
                 request_id=self.request_id(),
@@ -73,6 +77,8 @@ class Books:
             timeout=CALL_SECONDS,
         )
         for symbol, quantity in held.items():
+            if leverage != "2":
+                self.lever(account_id, symbol, leverage)
             answer = self.margin.RecordFill(
                 margin_service_pb2.RecordFillRequest(
                     request_id=self.request_id(),

@@ -72,6 +72,6 @@ class DemoMarket:
             await submit(
                 ACCOUNT,
                 c.RecordFill(f"demo-{symbol}", symbol, Side.BUY, quantity, price),
-                request_id=f"fill:{symbol}:demo-{symbol}",
+                request_id=f"demo-fill-{symbol}",
                 actor=SYSTEM,
             )

@@ -142,7 +142,7 @@ class Engine:
                 self.journal,
                 self.decide_account,
                 apply,
-                Codec(e.AccountEvent, Account),
+                Codec(e.AccountEvent, Account, fact_id_of),
                 self.clock,
                 on_commit=lambda changes, number=number: self.committed(number, changes),  # type: ignore[misc]
                 epoch=epoch,
@@ -246,7 +246,8 @@ class Engine:
             account_id,
             command,
             request_id=request_id,
-            digest=digest_of(command) if request_id else b"",
+            fact_id=fact_id_of(command),
+            digest=digest_of(command),
             actor=self.actor_text(actor),
         )
 
@@ -529,6 +530,11 @@ class Engine:
 ASSESS = c.Assess()
 EXPIRE = c.ExpireReservations()
 EMPTY_HOUSE = House()
+
+
+def fact_id_of(told: c.Command | e.Event) -> str:
+    """A fill counts once per account and symbol, by its own id."""
+    return f"fill:{told.symbol}:{told.fill_id}" if isinstance(told, c.RecordFill | e.FillRecorded) else ""
 
 
 def digest_of(command: c.Command) -> bytes:

@@ -135,7 +135,7 @@ class Reductions:
                 plan_id=reduction.plan_id,
                 step=step.step,
             ),
-            request_id=fill_request_id(step.symbol, fill.fill_id),
+            request_id="",
             actor=SYSTEM,
         )
 
@@ -156,8 +156,3 @@ class Reductions:
             request_id="",
             actor=SYSTEM,
         )
-
-
-def fill_request_id(symbol: str, fill_id: str) -> str:
-    """A fill counts once per account and symbol: its own id is what makes the request repeatable."""
-    return f"fill:{symbol}:{fill_id}"

@@ -5,11 +5,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -43,6 +43,7 @@ from debt_mgmt.server.shard_answers import (
     ShardHalted,
     ShardStopped,
 )
+from debt_mgmt.server.shard_batch import Batch, Waiting, resolve
 
 __all__ = [
     "Change",
@@ -141,7 +142,7 @@ class Shard(Generic[Entity, Command, Event]):
         self._request_window = request_window
         self._state = self._empty_state()
         self._events_since_snapshot = 0
-        self._queue: deque[_Waiting[Command, Event]] = deque()
+        self._queue: deque[Waiting[Command, Event]] = deque()
         self._work = asyncio.Event()
         self._accepting = False
         self._halted: ShardHalted | None = None
@@ -199,12 +200,21 @@ class Shard(Generic[Entity, Command, Event]):
         self._writer = asyncio.create_task(self._write(), name=f"shard {self.number} writer")
 
     async def submit(
-        self, key: str, command: Command, *, request_id: str = "", digest: bytes = b"", actor: str = ""
+        self,
+        key: str,
+        command: Command,
+        *,
+        request_id: str = "",
+        fact_id: str = "",
+        digest: bytes = b"",
+        actor: str = "",
     ) -> Committed[Event]:
         """Decide a command on the entity with this key, and return once its events are durable.
 
         A request id that was answered within the window returns the same events again, `replayed`, if the digest is
         equal, and raises RequestIdReused if not. The empty request id is for commands of our own: it is never repeated.
+        `fact_id` is a second such id, that of something that happened and counts once however often it is told; its
+        first event must be known by it to the codec.
         Whatever `decide` raises is raised here, and nothing of the command is journaled. Cancelling the caller does not
         cancel the command. While the journal is down the call waits as long as the caller does.
         """
@@ -219,7 +229,8 @@ class Shard(Generic[Entity, Command, Event]):
         check_text("request id", request_id, KEY_BYTES_MAX)
         check_text("actor", actor, ACTOR_BYTES_MAX)
         future: asyncio.Future[Committed[Event]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(key, command, request_id, digest if request_id else None, actor, future))
+        kept_digest = digest if request_id or fact_id else None
+        self._queue.append(Waiting(key, command, request_id, fact_id, kept_digest, actor, future))
         self._work.set()
         return await future
 
@@ -260,7 +271,7 @@ class Shard(Generic[Entity, Command, Event]):
             raise Fenced(self.number, self.epoch, self._state.epoch)
 
     async def _write(self) -> None:
-        batch: _Batch[Entity, Command, Event] | None = None
+        batch: Batch[Entity, Command, Event] | None = None
         try:
             while True:
                 if not self._queue:
@@ -287,31 +298,34 @@ class Shard(Generic[Entity, Command, Event]):
             self._wait_again(batch)
             self._halt(error)
 
-    def _decide_waiting(self) -> "_Batch[Entity, Command, Event]":
-        batch = _Batch[Entity, Command, Event](self._state.head, self._state.at)
+    def _decide_waiting(self) -> "Batch[Entity, Command, Event]":
+        batch = Batch[Entity, Command, Event](self._state.head, self._state.at)
         queue = self._queue
         while queue and len(batch.rows) < APPEND_ROWS_MAX and len(batch.all) < APPEND_ROWS_MAX:
             alone = queue[0].appends_failed >= _APPENDS_TOGETHER_MAX
             if alone and batch.all:
                 break
             waiting = queue.popleft()
-            if waiting.request_id:
-                answered = self._state.requests.find(waiting.key, waiting.request_id)
-                if answered is not None:
-                    self._repeat(waiting, answered)
-                    continue
-                first = batch.requests.get((waiting.key, waiting.request_id))
-                if first is not None:
-                    batch.repeats.append((waiting, first))
-                    batch.all.append(waiting)
-                    continue
+            answered = self._answered(waiting)
+            if answered is not None:
+                self._repeat(waiting, *answered)
+                continue
             batch.all.append(waiting)
+            first = batch.first_with(waiting)
+            if first is not None:
+                batch.repeats.append((waiting, first))
+                continue
             self._decide_one(waiting, batch)
             if alone:
                 break
         return batch
 
-    def _decide_one(self, waiting: "_Waiting[Command, Event]", batch: "_Batch[Entity, Command, Event]") -> None:
+    def _answered(self, waiting: "Waiting[Command, Event]") -> tuple[str, Answered] | None:
+        """By which of its ids the command was answered before, and where."""
+        find = self._state.requests.find
+        return next(((name, found) for name in waiting.names if (found := find(waiting.key, name)) is not None), None)
+
+    def _decide_one(self, waiting: "Waiting[Command, Event]", batch: "Batch[Entity, Command, Event]") -> None:
         """Decide on the state that the batch so far leads to. What goes wrong stays with this command."""
         position, previous = batch.head
         entity = batch.entities[waiting.key] if waiting.key in batch.entities else self.entity(waiting.key)
@@ -347,10 +361,10 @@ class Shard(Generic[Entity, Command, Event]):
         batch.rows.extend(rows)
         batch.changes.extend(changes)
         batch.entities[waiting.key] = changes[-1].entity
-        if waiting.request_id:
-            batch.requests[waiting.key, waiting.request_id] = waiting
+        for name in waiting.names:
+            batch.requests[waiting.key, name] = waiting
 
-    async def _append(self, batch: "_Batch[Entity, Command, Event]") -> bool:
+    async def _append(self, batch: "Batch[Entity, Command, Event]") -> bool:
         """Make the batch durable and its state the committed one. False if the batch certainly is not in the log."""
         started = time.perf_counter()
         try:
@@ -372,17 +386,15 @@ class Shard(Generic[Entity, Command, Event]):
         state.entities.update(batch.entities)
         state.head, state.at = batch.head, batch.at
         state.epoch = max(state.epoch, self.epoch)
-        for waiting in batch.requests.values():
+        for (key, name), waiting in batch.requests.items():
             result = waiting.result
             assert result is not None
-            state.requests.note(
-                waiting.key, waiting.request_id, waiting.digest, result.first_position, result.at, len(result.events)
-            )
+            state.requests.note(key, name, waiting.digest, result.first_position, result.at, len(result.events))
         state.requests.forget(state.at)
         self._tell(batch.changes)
         return True
 
-    async def _judge_refused(self, batch: "_Batch[Entity, Command, Event]", error: AppendAmbiguous) -> None:
+    async def _judge_refused(self, batch: "Batch[Entity, Command, Event]", error: AppendAmbiguous) -> None:
         """Keep commands whose events a working journal refuses time and again from failing all others for ever."""
         failed = max(waiting.appends_failed for waiting in batch.all) + 1
         for waiting in batch.all:
@@ -391,7 +403,7 @@ class Shard(Generic[Entity, Command, Event]):
             refused = batch.all.pop()
             refusal = NotJournaled(f"shard {self.number}: the journal refused the events {failed} times: {error}")
             refusal.__cause__ = error
-            _resolve(refused, refusal)
+            resolve(refused, refusal)
         await asyncio.sleep(min(_BACKOFF_SECONDS_MIN * 2**failed, _BACKOFF_SECONDS_MAX))
 
     async def _settle(self, rows: Sequence[Row]) -> Outcome:
@@ -453,24 +465,24 @@ class Shard(Generic[Entity, Command, Event]):
         at = max(self._clock(), self._state.at)
         return link(previous, self.number, position + 1, self.epoch, at, "", "", None, "", LOG_OPENED, b"{}")
 
-    def _wait_again(self, batch: "_Batch[Entity, Command, Event] | None") -> None:
+    def _wait_again(self, batch: "Batch[Entity, Command, Event] | None") -> None:
         if batch is not None:
             self._queue.extendleft(reversed(batch.all))
 
-    def _answer(self, batch: "_Batch[Entity, Command, Event]") -> None:
+    def _answer(self, batch: "Batch[Entity, Command, Event]") -> None:
         repeats = {id(waiting) for waiting, _ in batch.repeats}
         for waiting in batch.all:
             if id(waiting) not in repeats:
                 self.counters.commands += 1
-                _resolve(waiting, waiting.error or waiting.result)
+                resolve(waiting, waiting.error or waiting.result)
         for waiting, first in batch.repeats:
             result = first.result
             assert result is not None
             self.counters.repeats += 1
             if waiting.digest != first.digest:
-                _resolve(waiting, RequestIdReused(waiting.request_id, result.first_position))
+                resolve(waiting, RequestIdReused(waiting.fact_id or waiting.request_id, result.first_position))
             else:
-                _resolve(waiting, msgspec.structs.replace(result, replayed=True))
+                resolve(waiting, msgspec.structs.replace(result, replayed=True))
 
     def _tell(self, changes: list[Change[Entity, Event]]) -> None:
         if not changes:
@@ -485,16 +497,16 @@ class Shard(Generic[Entity, Command, Event]):
 
     # Repeated requests
 
-    def _repeat(self, waiting: "_Waiting[Command, Event]", answered: Answered) -> None:
+    def _repeat(self, waiting: "Waiting[Command, Event]", name: str, answered: Answered) -> None:
         self.counters.repeats += 1
         if digest_of(waiting.digest) != answered.digest:
-            _resolve(waiting, RequestIdReused(waiting.request_id, answered.first_position))
+            resolve(waiting, RequestIdReused(name, answered.first_position))
             return
         task = asyncio.create_task(self._answer_again(waiting, answered), name=f"shard {self.number} repeat")
         self._repeats.add(task)
         task.add_done_callback(self._repeats.discard)
 
-    async def _answer_again(self, waiting: "_Waiting[Command, Event]", answered: Answered) -> None:
+    async def _answer_again(self, waiting: "Waiting[Command, Event]", answered: Answered) -> None:
         """Answer from the journal, for as long as the caller waits."""
         pause = _BACKOFF_SECONDS_MIN
         try:
@@ -502,17 +514,15 @@ class Shard(Generic[Entity, Command, Event]):
                 try:
                     rows = await self._journal.read_rows(self.number, answered.first_position, answered.last_position)
                     events = tuple(self._codec.decode_event(row.payload) for row in rows)
-                    _resolve(
-                        waiting, Committed(events, rows[0].position, rows[-1].position, rows[-1].at, replayed=True)
-                    )
+                    resolve(waiting, Committed(events, rows[0].position, rows[-1].position, rows[-1].at, replayed=True))
                 except JournalUnavailable:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _BACKOFF_SECONDS_MAX)
         except asyncio.CancelledError:
-            _resolve(waiting, ShardStopped(f"shard {self.number} was stopped before it could repeat the answer"))
+            resolve(waiting, ShardStopped(f"shard {self.number} was stopped before it could repeat the answer"))
             raise
         except Exception as error:  # noqa: BLE001 - it is raised to whoever waits
-            _resolve(waiting, error)
+            resolve(waiting, error)
 
     # Snapshots and ends
 
@@ -544,36 +554,7 @@ class Shard(Generic[Entity, Command, Event]):
 
     def _fail_waiting(self, error: Callable[[], ShardError]) -> None:
         while self._queue:
-            _resolve(self._queue.popleft(), error())
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting(Generic[Command, Event]):
-    """A command, who waits for it, and how it was decided."""
-
-    key: str
-    command: Command
-    request_id: str
-    digest: bytes | None
-    actor: str
-    future: "asyncio.Future[Committed[Event]]"
-    result: Committed[Event] | None = None
-    error: Exception | None = None
-    appends_failed: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Batch(Generic[Entity, Command, Event]):
-    """What was decided together, on a state of its own until it is durable."""
-
-    head: Head
-    at: datetime
-    entities: dict[str, Entity] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
-    changes: list[Change[Entity, Event]] = field(default_factory=list)
-    all: list[_Waiting[Command, Event]] = field(default_factory=list)
-    requests: dict[tuple[str, str], _Waiting[Command, Event]] = field(default_factory=dict)
-    repeats: list[tuple[_Waiting[Command, Event], _Waiting[Command, Event]]] = field(default_factory=list)
+            resolve(self._queue.popleft(), error())
 
 
 async def _finish(tasks: set[asyncio.Task[None]], deadline: float) -> None:
@@ -583,16 +564,3 @@ async def _finish(tasks: set[asyncio.Task[None]], deadline: float) -> None:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-
-
-def _resolve(waiting: "_Waiting[Any, Event]", result: Committed[Event] | Exception | None) -> None:
-    """Answer whoever waits; a caller that has left is not missed."""
-    assert result is not None
-    if waiting.future.done():
-        return
-    if isinstance(result, StopIteration):
-        waiting.future.set_exception(RuntimeError("the decision raised StopIteration"))
-    elif isinstance(result, Exception):
-        waiting.future.set_exception(result)
-    else:
-        waiting.future.set_result(result)

@@ -134,7 +134,12 @@ async def names(edge: Edge, **fields: Any) -> list[str]:
 
 
 async def test_accounts_are_listed_by_id_and_filters_add_up(edge: Edge) -> None:
-    for account_id, owner, broker in (("d", "one", "paper"), ("b", "two", "paper"), ("a", "one", "bybit"), ("c", "one", "paper")):
+    for account_id, owner, broker in (
+        ("d", "one", "paper"),
+        ("b", "two", "paper"),
+        ("a", "one", "bybit"),
+        ("c", "one", "paper"),
+    ):
         await edge.accounts.CreateAccount(creation(account_id, owner=owner, broker=broker), CALL)
     await edge.accounts.CloseAccount(wire.CloseAccountRequest(request_id="close", account_id="c"), CALL)
     assert await names(edge) == ["a", "b", "d"]

@@ -79,7 +79,9 @@ def test_every_malformed_field_is_in_the_status() -> None:
 
 
 def test_a_thousand_malformed_fields_still_fit_into_the_headers() -> None:
-    problems = [(f"orders[{number}].quantity", "must be a plain decimal, not '\\uff11\\uff12'") for number in range(1000)]
+    problems = [
+        (f"orders[{number}].quantity", "must be a plain decimal, not '\\uff11\\uff12'") for number in range(1000)
+    ]
     status = status_of(InvalidRequest(problems), "m")
     request = detail(status, error_details_pb2.BadRequest)
     assert len(request.field_violations) > 40

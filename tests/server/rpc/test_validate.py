@@ -18,8 +18,8 @@ from debt_mgmt.v1 import margin_service_pb2, risk_service_pb2, types_pb2
 
 BAD_DECIMALS = [
     "", "NaN", "nan", "sNaN", "Infinity", "-Infinity", "inf", "1e5", "1E5", "1_000", "1,000", "+1", " 1", "1 ", "1\n",
-    "01", "00", "-01", ".5", "-.5", "1.", "-", "--1", "1.2.3", "0x10", "१२", "１２", "1٫5", "½", "1\u00a0000", "\u22121",
-    "\x00", "1\x00", "9" * 400, "1." + "0" * 400, "1" * 21, "0." + "1" * 19,
+    "01", "00", "-01", ".5", "-.5", "1.", "-", "--1", "1.2.3", "0x10", "१२", "１２", "1٫5", "½",
+    "1\u00a0000", "\u22121", "\x00", "1\x00", "9" * 400, "1." + "0" * 400, "1" * 21, "0." + "1" * 19,
 ]  # fmt: skip
 
 GOOD_DECIMALS = ["0", "-0", "1", "-1", "10.50", "0.000000000000000001", "9" * 20 + "." + "9" * 18, "-" + "9" * 20]
@@ -194,7 +194,8 @@ def test_page_sizes(asked: int, size: int | None) -> None:
 
 
 def order(**fields: Any) -> types_pb2.Order:
-    return types_pb2.Order(**({"symbol": "BTCUSDT", "side": types_pb2.SIDE_BUY, "quantity": "0.5"} | fields))
+    given: dict[str, Any] = {"symbol": "BTCUSDT", "side": types_pb2.SIDE_BUY, "quantity": "0.5"}
+    return types_pb2.Order(**(given | fields))
 
 
 def test_a_well_formed_order_is_read() -> None:

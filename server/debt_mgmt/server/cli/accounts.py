@@ -15,7 +15,7 @@ from debt_mgmt.client import Account, MarginClient, MarginStatus, Position, Risk
 from debt_mgmt.server.cli.gauge import gauge, ticks_of
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask
-from debt_mgmt.server.cli.tables import distances_table, full_if_gone, positions_table, table
+from debt_mgmt.server.cli.tables import distances_table, positions_table, table
 from debt_mgmt.server.cli.wording import (
     UNKNOWN,
     amount,
@@ -254,5 +254,3 @@ def plus(value: Decimal | None) -> str:
     if value is None:
         return f"+ {UNKNOWN}"
     return f"{'−' if value < 0 else '+'} {amount(abs(value))}"
-
-

@@ -35,9 +35,7 @@ def list_events(
     since: Annotated[
         datetime | None, typer.Option(parser=time_of, metavar="TIME", help="ISO 8601, or 15m, 2h, 1d ago.")
     ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(parser=time_of, metavar="TIME", help="The same; exclusive.")
-    ] = None,
+    until: Annotated[datetime | None, typer.Option(parser=time_of, metavar="TIME", help="The same; exclusive.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events, until ctrl-c.")] = False,
     target: Target = NEAR,

@@ -175,9 +175,7 @@ def what_if(
         )
         figures = iter([rung.after.figures for rung in rungs])
         ladder = [(step, next(figures) if step else simulation.after.figures) for step in LADDER]
-        output.document(
-            simulation=simulation, ladder=[{"fraction": step, "figures": rung} for step, rung in ladder]
-        )
+        output.document(simulation=simulation, ladder=[{"fraction": step, "figures": rung} for step, rung in ladder])
         narrow = output.out.width < NARROW
         output.show(simulation_shown(about, changes, simulation, ladder, status.thresholds, narrow=narrow))
 

@@ -23,9 +23,7 @@ def ticks_of(thresholds: Thresholds | None) -> tuple[Decimal, ...]:
     )
 
 
-def gauge(
-    share: Decimal | None, level: RiskLevel | None, cells: int = 20, ticks: tuple[Decimal, ...] = USUAL
-) -> Text:
+def gauge(share: Decimal | None, level: RiskLevel | None, cells: int = 20, ticks: tuple[Decimal, ...] = USUAL) -> Text:
     """A bar of `cells` from 0 to 100 %, coloured by the level. `share` None: no bar can be drawn."""
     marked = {min(int(tick * cells), cells - 1) for tick in ticks}
     style = LEVEL_STYLES.get(level, "") if level is not None else ""

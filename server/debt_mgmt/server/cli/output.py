@@ -23,7 +23,7 @@ def console_on(stream: Any, *, stderr: bool = False) -> Console:
 
 
 class Output:
-    """Writes what a command found: `show` for people, `document` and `line` for programs; `say` never mixes with either."""
+    """Writes what a command found: `show` for people, `document` and `line` for programs, `say` for both on stderr."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json

@@ -50,6 +50,8 @@ def serve(
 
     from debt_mgmt.server.app import RunningService, run
     from debt_mgmt.server.cli.logs import configure_logs
+    from debt_mgmt.server.journal.journal import JournalError
+    from debt_mgmt.server.postgres import PostgresError
 
     configure_logs(settings)
 
@@ -59,10 +61,13 @@ def serve(
 
     try:
         in_event_loop(run(settings, demo=demo, ready=ready))
-    except STARTING_ERRORS as error:
+    except (PostgresError, JournalError, OSError, RuntimeError) as error:
+        taken = "in use" in str(error) or "bind" in str(error)
+        if isinstance(error, RuntimeError) and not taken:
+            raise
         output.say(f"debt-mgmt: the service can't run: {error}", "bold red")
-        if "in use" in str(error) or "bind" in str(error).lower():
-            output.say("Choose other ports with --address 127.0.0.1:0 and --metrics-port 0, which take free ones.")
+        if taken:
+            output.say("Choose other ports with --address and --metrics-port; port 0 takes a free one.")
         raise typer.Exit(Exit.USAGE) from None
 
 
@@ -176,7 +181,11 @@ def protections(risk: RiskSection) -> Iterator[tuple[str, bool, str]]:
         f"warning at {share(risk.margin_call_threshold)}, critical at {share(risk.liquidation_threshold)}, forced "
         f"reduction at {share(risk.forced_liquidation_threshold)} down to {share(risk.liquidation_target)}",
     )
-    yield "LEVERAGE", True, f"leverage at most {grouped(risk.max_leverage)}x, {grouped(risk.default_leverage)}x unless set"
+    yield (
+        "LEVERAGE",
+        True,
+        f"leverage at most {grouped(risk.max_leverage)}x, {grouped(risk.default_leverage)}x unless set",
+    )
     for name, limit, words in (
         ("POSITION_NOTIONAL", risk.max_position_notional, "notional of one position"),
         ("EXPOSURE_NOTIONAL", risk.max_exposure_notional, "notional of all positions"),
@@ -208,7 +217,11 @@ def changed(settings: Settings) -> Iterator[tuple[str, str, str]]:
     for setting in CATALOGUE.settings:
         if setting.path in settings.origins:
             value = value_at(settings, setting.path)
-            yield setting.path, "<secret>" if isinstance(value, Secret) else spelled(value), settings.origin(setting.path)
+            yield (
+                setting.path,
+                "<secret>" if isinstance(value, Secret) else spelled(value),
+                settings.origin(setting.path),
+            )
 
 
 def value_at(settings: Settings, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""What all commands share: their options, the connection to the service, exit codes, and errors told without a traceback."""
+"""What all commands share: options, the connection to the service, exit codes, errors told without a traceback."""
 
 import asyncio
 import json
@@ -154,6 +154,6 @@ def time_of(text: str) -> datetime:
         time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time: write 2026-01-31T12:00:00 (UTC unless it says otherwise), or 15m, 2h, 1d for how long ago"
+            f"{text!r} is no time: write 2026-01-31T12:00 (UTC unless it says otherwise), or 15m, 2h, 1d for how long ago"
         ) from None
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

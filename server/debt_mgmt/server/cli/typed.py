@@ -1,4 +1,4 @@
-"""What people type on the command line, read into the SDK's values: orders, price shocks, leverage, deposits, holdings."""
+"""What people type on the command line, read into values: orders, price shocks, leverage, deposits, holdings."""
 
 import re
 from decimal import Decimal

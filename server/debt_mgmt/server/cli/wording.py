@@ -1,4 +1,4 @@
-"""How numbers, times and levels are said on a screen: grouped, rounded for reading, and never a zero for the unknown."""
+"""How numbers, times and levels are said on a screen: grouped, rounded, and never a zero for the unknown."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

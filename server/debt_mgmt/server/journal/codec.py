@@ -1,5 +1,6 @@
 """How events and entities are written: msgspec JSON, the same value always as the same bytes."""
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,7 +15,11 @@ class Codec(Generic[Entity, Event]):
     `event_type` is the union of all event classes, `entity_type` the class of the entity. An event's tag is its kind.
     """
 
-    def __init__(self, event_type: Any, entity_type: type[Entity]) -> None:
+    def __init__(
+        self, event_type: Any, entity_type: type[Entity], fact_id: Callable[[Event], str] = lambda event: ""
+    ) -> None:
+        self.fact_id = fact_id
+        """The id of what an event tells of, where that counts once however often it is told; else empty."""
         self._encoder = msgspec.json.Encoder(order="deterministic")
         self._events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(event_type)
         self._entities: msgspec.json.Decoder[Entity] = msgspec.json.Decoder(entity_type)

@@ -63,7 +63,7 @@ class LogState(Generic[Entity, Event]):
         Raises JournalDamaged at the first row that does not follow the one before; the rows up to it are applied.
         """
         entities, decode, apply, note = self.entities, self._codec.decode_event, self._apply, self.requests.note
-        events, remember = 0, self._remember_requests
+        events, remember, fact_id_of = 0, self._remember_requests, self._codec.fact_id
         for row in rows:
             self._check_successor(row)
             if row.kind != LOG_OPENED:
@@ -78,8 +78,11 @@ class LogState(Generic[Entity, Event]):
                     raise
                 entities[key] = entity
                 events += 1
-                if row.request_id and remember:
-                    note(key, row.request_id, row.request_digest, row.position, row.at)
+                if remember:
+                    if row.request_id:
+                        note(key, row.request_id, row.request_digest, row.position, row.at)
+                    if (fact_id := fact_id_of(event)) != "":
+                        note(key, fact_id, row.request_digest, row.position, row.at)
                 if changes is not None:
                     changes.append(Change(key, event, row.position, row.at, entity))
             self.head, self.at = Head(row.position, row.hash), row.at

@@ -13,7 +13,7 @@ from debt_mgmt.core.apply import apply
 from debt_mgmt.core.money import text
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import account_after, not_implemented, opening, reading, verdict
+from debt_mgmt.server.rpc.answers import carried_out, not_implemented, opening, reading, verdict
 from debt_mgmt.server.rpc.names import ENVIRONMENT, MARGIN_MODE, POSITION_MODE, RISK_LEVEL, TRADING_STATE
 from debt_mgmt.server.rpc.pages import cursor_of, page_of, token_of
 from debt_mgmt.server.rpc.validate import Reader

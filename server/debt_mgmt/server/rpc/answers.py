@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.journal.codec import Codec
+from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.shard_answers import Committed
 
@@ -58,29 +61,41 @@ def reading(place: tuple[int, int], at: datetime) -> dict[str, Any]:
     return {"revision": convert.revision(place), "as_of": convert.timestamp(at)}
 
 
-async def account_after(engine: "Engine", account_id: str, committed: "Committed[e.AccountEvent]") -> Account:
-    """The account as the command left it, whatever happened to it since.
+async def carried_out(
+    engine: "Engine", account_id: str, command: c.Command, *, request_id: str, actor: Actor
+) -> tuple["Committed[e.AccountEvent]", Account]:
+    """Submit a command: what was committed, and the account as the command left it, whatever happened to it since.
 
-    That is what the answer to a repeated request must show. Most often nothing happened since and the account is at
-    hand; else it is folded from the journal, which takes as long as the account's history is.
+    That is what the answer must show, the first time and again when the request is repeated. Most often nothing
+    happened since and the account is at hand. Else its events are folded from the journal: after a first answer the few
+    that came with the command, after a repeated one the whole history of the account.
     """
-    account = engine.account(account_id)
+    start, place = engine.account(account_id), engine.revision(account_id)
+    committed = await engine.submit(account_id, command, request_id=request_id, actor=actor)
+    account, shard = engine.account(account_id), place[0]
     changed_at = engine.changed_at.get(account_id)
     if changed_at is not None and changed_at <= committed.last_position:
-        return account
-    shard, last = engine.home[account_id], committed.last_position
-    later = await engine.journal.list_rows(account_id=account_id, after=(shard, last), limit=1)
+        return committed, account
+    if not committed.replayed:
+        return committed, await folded(engine.journal, start, place, account_id, committed.last_position)
+    later = await engine.journal.list_rows(account_id=account_id, after=(shard, committed.last_position), limit=1)
     if not any(row.shard == shard for row in later):
-        return account
-    folded: Account | None = None
-    position = 0
-    while position < last:
-        rows = await engine.journal.list_rows(account_id=account_id, after=(shard, position), limit=ROWS_TOGETHER)
+        return committed, account
+    return committed, await folded(engine.journal, None, (shard, 0), account_id, committed.last_position)
+
+
+async def folded(
+    journal: Journal, start: Account | None, place: tuple[int, int], account_id: str, last_position: int
+) -> Account:
+    """The account at `last_position`, from `start` at an earlier place in its shard."""
+    account, (shard, position) = start, place
+    while position < last_position:
+        rows = await journal.list_rows(account_id=account_id, after=(shard, position), limit=ROWS_TOGETHER)
         for row in rows:
-            if row.shard == shard and row.position <= last:
-                folded = apply(folded, CODEC.decode_event(row.payload))
+            if row.shard == shard and row.position <= last_position:
+                account = apply(account, CODEC.decode_event(row.payload))
         if len(rows) < ROWS_TOGETHER or rows[-1].shard != shard:
             break
         position = rows[-1].position
-    assert folded is not None, f"account {account_id} has no events up to position {last}"
-    return folded
+    assert account is not None, f"account {account_id} has no events up to position {last_position}"
+    return account

@@ -11,7 +11,7 @@ from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.money import ZERO, owned, text
 from debt_mgmt.core.refusals import Reason
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import account_after, not_implemented, reading, refusal_of, verdict
+from debt_mgmt.server.rpc.answers import carried_out, not_implemented, reading, refusal_of, verdict
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.server.shard_answers import Committed
 from debt_mgmt.v1 import fund_service_pb2 as wire

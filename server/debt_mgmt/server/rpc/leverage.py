@@ -15,7 +15,7 @@ from debt_mgmt.core.margin import Summary, World, figures, leverage_of, margin_m
 from debt_mgmt.core.money import ZERO, owned, text
 from debt_mgmt.core.settings import RiskSettings, effective_limits
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import account_after, judged, reading, verdict
+from debt_mgmt.server.rpc.answers import carried_out, judged, reading, verdict
 from debt_mgmt.server.rpc.fund import after_message, figures_in
 from debt_mgmt.server.rpc.names import MARGIN_MODE
 from debt_mgmt.server.rpc.pages import page_of

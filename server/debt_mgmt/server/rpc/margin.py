@@ -12,7 +12,6 @@ from debt_mgmt.core.margin import Summary, World, figures
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
 from debt_mgmt.core.whatif import simulate
 from debt_mgmt.server.engine import Engine
-from debt_mgmt.server.reductions import fill_request_id
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.checks import Checks
 from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, POSITION_SIDE, SIDE
@@ -270,16 +269,11 @@ class MarginService(Checks, Watching):
     async def RecordFill(self, request: wire.RecordFillRequest, call: "Call") -> wire.RecordFillResponse:
         account = self.find_account(request.account_id)
         read = Reader()
-        read.request_id(request.request_id)
+        request_id = read.request_id(request.request_id)
         command = self.fill_of(read, request, account)
         read.done()
         held = account.reservations.get(command.reservation_id)
-        done = await self.engine.submit(
-            request.account_id,
-            command,
-            request_id=fill_request_id(command.symbol, command.fill_id),
-            actor=call.actor,
-        )
+        done = await self.engine.submit(request.account_id, command, request_id=request_id, actor=call.actor)
         event = done.events[0]
         response = wire.RecordFillResponse(
             revision=self.place_of(request.account_id, done),

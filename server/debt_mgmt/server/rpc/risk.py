@@ -12,7 +12,7 @@ from debt_mgmt.core.money import text
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import account_after, judged, not_implemented, opening, reading, verdict
+from debt_mgmt.server.rpc.answers import carried_out, judged, not_implemented, opening, reading, verdict
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
 from debt_mgmt.server.rpc.protections import breakers, limits_in_force, protections
