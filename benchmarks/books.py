@@ -1,4 +1,4 @@
-"""What the service is filled with before it is measured: marks, accounts with positions, and the requests about them."""
+"""What the service is filled with before it is measured: marks, accounts with positions, and requests about them."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -161,7 +161,7 @@ def stream_checks(account_ids: list[str], number: int) -> list[bytes]:
 
 
 def batches(
-    account_ids: list[str], orders: int, mode: margin_service_pb2.BatchMode, *, limits: float = 0.0
+    account_ids: list[str], orders: int, mode: "margin_service_pb2.BatchMode.ValueType", *, limits: float = 0.0
 ) -> list[bytes]:
     """One batch for each account: varied quantities of two instruments, all of which fit."""
     chance = random.Random(13)

@@ -210,7 +210,7 @@ def stream_check_orders(bench: Bench) -> list[Figure]:
 
 
 def watch_margin(bench: Bench) -> list[Figure]:
-    """Messages a second to a hundred watchers of the same ten accounts, whose price changes a hundred times a second."""
+    """Messages a second to a hundred watchers of the same ten accounts, whose price moves a hundred times a second."""
     account_ids, sizes = names("watched", WATCHED), bench.sizes
     with bench.books() as filling:
         filling.open(account_ids, {"SOLUSDT": "200"}, PRICES, CAPITAL)

@@ -23,7 +23,7 @@ def method(kind: str, answer_bytes: float) -> str:
     return f"/benchmarks.Echo/{kind}/{round(answer_bytes)}"
 
 
-class Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class Echo(grpc.GenericRpcHandler):
     """Every method of the echo, each made when it is first called."""
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ def handler(kind: str, answer: bytes) -> grpc.RpcMethodHandler[Any, Any]:
             yield answer
 
     if kind == UNARY:
-        return grpc.unary_unary_rpc_method_handler(unary)  # type: ignore[arg-type]
+        return grpc.unary_unary_rpc_method_handler(unary)
     if kind == WATCH:
-        return grpc.unary_stream_rpc_method_handler(watch)  # type: ignore[arg-type]
-    return grpc.stream_stream_rpc_method_handler(bidirectional)  # type: ignore[arg-type]
+        return grpc.unary_stream_rpc_method_handler(watch)
+    return grpc.stream_stream_rpc_method_handler(bidirectional)
 
 
 async def serve() -> None:

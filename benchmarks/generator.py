@@ -1,4 +1,4 @@
-"""The load generator: a small Go program, so that the caller is never what limits; where there is no Go, a Python one."""
+"""The load generator: a small Go program, so that the caller is never what limits; without Go, a Python one."""
 
 import shutil
 import struct

@@ -1,4 +1,4 @@
-"""A journal that many accounts have filled: how fast it is replayed, how soon it serves, and what each account weighs."""
+"""A journal filled by many accounts: how fast it is replayed, how soon it serves, and what each account weighs."""
 
 import asyncio
 import statistics
@@ -79,24 +79,22 @@ class Day:
 
 
 def a_day(at: datetime) -> list[tuple[e.AccountEvent, ...]]:
-    """Reservations that fill or are given back, fills, and a warning that comes and goes: three positions at the end."""
+    """Reservations that fill or are given back, and a warning that comes and goes; three positions at the end."""
     day = Day(at)
     day.do(
-        c.CreateAccount("account", "owner", "paper", Environment.SANDBOX, "USDT", deposit_asset="USDT", deposit_amount=CAPITAL)
+        c.CreateAccount(
+            "account", "owner", "paper", Environment.SANDBOX, "USDT", deposit_asset="USDT", deposit_amount=CAPITAL
+        )
     )
-    number = 0
     for symbol, quantity in QUANTITIES.items():
-        whole = Decimal(quantity)
-        for part in (whole / 4, whole * 3 / 4):
-            number += 1
-            reservation = reserved(day, symbol, Side.BUY, part)
-            day.do(
-                c.RecordFill(
-                    f"fill-{number}", symbol, Side.BUY, part, day.marks[symbol].price, Decimal("1.25"), "USDT",
-                    reservation_id=reservation, order_id=f"order-{number}",
-                )
-            )  # fmt: skip
-        day.do(c.ReleaseReservation(reserved(day, symbol, Side.SELL, whole / 2)))
+        reservation = reserved(day, symbol, Side.BUY, Decimal(quantity))
+        day.do(
+            c.RecordFill(
+                f"fill-{symbol}", symbol, Side.BUY, Decimal(quantity), day.marks[symbol].price, Decimal("1.25"), "USDT",
+                reservation_id=reservation, order_id=f"order-{symbol}",
+            )
+        )  # fmt: skip
+        day.do(c.ReleaseReservation(reserved(day, symbol, Side.SELL, Decimal(quantity) / 2)))
     for factor in (1 / HIGHER, HIGHER):
         day.move(factor)
     return day.commands

@@ -7,7 +7,7 @@ import platform
 import re
 import signal
 import subprocess
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,16 @@ def resident_bytes(pid: int) -> int | None:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run on the event loop that the service runs on: uvloop where it is installed."""
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         runner.run(work)
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def stop(child: "subprocess.Popen[str]", seconds: float = 20.0) -> None:

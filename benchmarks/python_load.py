@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import msgspec
@@ -54,7 +55,7 @@ class Load:
         self.first_error = self.first_error or str(error)
 
     async def unary(self, channel: grpc.aio.Channel) -> None:
-        call = channel.unary_unary(self.options.method)
+        call: Any = channel.unary_unary(self.options.method)
         try:
             while (number := self.take()) is not None:
                 began = time.perf_counter()
@@ -73,13 +74,15 @@ class Load:
                 yield self.requests[number]
 
         try:
-            async for response in channel.stream_stream(self.options.method)(sending()):
+            call: Any = channel.stream_stream(self.options.method)
+            async for response in call(sending()):
                 self.answered(sent.get_nowait(), response)
         except grpc.RpcError as error:
             self.failed(error)
 
     async def watch(self, channel: grpc.aio.Channel, number: int) -> None:
-        call = channel.unary_stream(self.options.method)(self.requests[number % len(self.requests)])
+        method: Any = channel.unary_stream(self.options.method)
+        call = method(self.requests[number % len(self.requests)])
         try:
             async with asyncio.timeout(self.ends_at - time.perf_counter()):
                 async for response in call:

@@ -1,4 +1,4 @@
-"""From a price to its consequences: how long until a level change is durable and told, and until the reduction fills."""
+"""From a price to what follows: how long until a level change is durable and told, and until the reduction fills."""
 
 import queue
 import threading
@@ -37,7 +37,7 @@ class Told:
             for message in self.call:
                 self.note(message, time.perf_counter())
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.CANCELLED:  # type: ignore[attr-defined]
+            if error.code() is not grpc.StatusCode.CANCELLED:
                 raise
 
     def note(self, message: margin_service_pb2.WatchMarginResponse, now: float) -> None:

@@ -26,8 +26,7 @@ TIERS = (Tier(Decimal(0), None, Decimal("0.004"), Decimal(125)),)
 SETTINGS = RiskSettings(mark_max_age=timedelta(days=1), pre_trade_max_age=timedelta(days=1))
 NEAREST, OTHERS = 200, 50
 """Accounts that every mark is also decided exactly for: those nearest to a threshold, and some of the others."""
-TIE = Decimal("0.699")
-CLOSE_ONES = 20
+CLOSE, CLOSE_ONES = Decimal("0.699"), 20
 """One account in so many stands just below its first threshold."""
 
 
@@ -65,8 +64,9 @@ class Market:
             gross += quantity * price
             signed = quantity if chance.random() < 2 / 3 else -quantity
             positions[symbol] = Position(symbol, PositionSide.NET, signed, price, Decimal(2), MarginMode.CROSS, AT)
-        close = number % CLOSE_ONES == 0
-        utilization = TIE - Decimal(chance.randrange(100)) / 100_000 if close else Decimal(chance.randrange(100, 690)) / 1000
+        utilization = Decimal(chance.randrange(100, 690)) / 1000
+        if number % CLOSE_ONES == 0:
+            utilization = CLOSE - Decimal(chance.randrange(100)) / 100_000
         equity = gross / 2 / utilization
         return Account(
             f"account-{number}", "owner", "paper", Environment.SANDBOX, "USDT", AT,
@@ -91,7 +91,7 @@ class Market:
         account = self.accounts[account_id]
         events = decide(account, Assess(), self.world)
         for event in events:
-            account = apply(account, event)  # type: ignore[arg-type]
+            account = apply(account, event)
         self.accounts[account_id] = account
         return bool(events)
 

@@ -1,7 +1,7 @@
 """The asynchronous client."""
 
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -75,7 +75,7 @@ class MarginClient(ServiceMethods, AsyncCaller):
         *,
         detail: CheckDetail | str = CheckDetail.FIGURES,
         timeout: Timeout = None,
-    ) -> AsyncIterator[StreamedCheck]:
+    ) -> AsyncGenerator[StreamedCheck, None]:
         """Checks orders as they come, each on the state of its moment: (account id, order) in, one answer for each out.
 
         An order that can't be checked, being malformed or of an unknown account, is answered with an error, and the

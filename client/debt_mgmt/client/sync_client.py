@@ -1,7 +1,7 @@
 """The blocking client: the same methods as the asynchronous one, without await."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -73,7 +73,7 @@ class SyncMarginClient(ServiceMethods, BlockingCaller):
         *,
         detail: CheckDetail | str = CheckDetail.FIGURES,
         timeout: Timeout = None,
-    ) -> Iterator[StreamedCheck]:
+    ) -> Generator[StreamedCheck, None, None]:
         """Checks orders as they come, each on the state of its moment: (account id, order) in, one answer for each out.
 
         An order that can't be checked, being malformed or of an unknown account, is answered with an error, and the

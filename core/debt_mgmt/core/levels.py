@@ -109,7 +109,12 @@ def assess(draft: Draft) -> Summary:
         return summary
     assess_isolated(draft, summary)
     assess_losses(draft, summary)
+    before = draft.account.balances
     assess_reduction(draft, summary)
+    if draft.account.balances is not before:  # a loss beyond all equity was taken over, so the account stands elsewhere
+        summary = summarize(draft.account, draft.world)
+        assess_level(draft, summary)
+        assess_losses(draft, summary)
     return summary
 
 

@@ -112,12 +112,12 @@ async def test_without_a_price_amounts_are_absent_and_the_level_unknown(edge: Ed
     assert (status.level, status.stale, list(status.stale_symbols)) == (types_pb2.RISK_LEVEL_UNKNOWN, True, ["BTCUSDT"])
     assert not status.shocks
     (position,) = convert.positions(account, summary, world)
-    amounts = (
+    figures_of_mark = (
         "mark_price", "notional", "initial_margin", "maintenance_margin", "unrealized_pnl", "liquidation_price",
         "bankruptcy_price", "distance_to_liquidation", "isolated_margin",
     )  # fmt: skip
     present = {field.name for field, _ in position.ListFields()}
-    assert not present.intersection(amounts)
+    assert not present.intersection(figures_of_mark)
     assert (position.quantity, position.entry_price, position.realized_pnl) == ("0.1", "50000", "0")
     figures = convert.margin_figures(a.Figures(), RULES)
     assert figures.level == types_pb2.RISK_LEVEL_UNKNOWN

@@ -78,6 +78,11 @@ def test_every_malformed_field_is_in_the_status() -> None:
     ]
 
 
+def test_a_page_token_is_named_as_the_field_that_is_wrong() -> None:
+    status = status_of(Fault(FaultReason.PAGE_TOKEN_INVALID, "not from this list"), "m")
+    assert [one.field for one in detail(status, error_details_pb2.BadRequest).field_violations] == ["page_token"]
+
+
 def test_a_thousand_malformed_fields_still_fit_into_the_headers() -> None:
     problems = [
         (f"orders[{number}].quantity", "must be a plain decimal, not '\\uff11\\uff12'") for number in range(1000)

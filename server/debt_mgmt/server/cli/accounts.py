@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from debt_mgmt.client import Account, MarginClient, MarginStatus, Position, RiskLevel, RiskLimitsStatus
+from debt_mgmt.client import Account, MarginClient, MarginStatus, Position, RiskLevel, RiskLimitsStatus, TradingState
 from debt_mgmt.server.cli.gauge import gauge, ticks_of
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask
@@ -159,7 +159,8 @@ def statuses_table(found: Sequence[MarginStatus], *, width: int) -> Table:
     columns = ["account", "equity", "used", "utilization", "", "level", "state", "pos", "mark age"]
     if narrow:
         columns.remove("used")
-    made = table(*columns, right=("equity", "used", "", "pos", "mark age"))
+        columns.remove("state" if all(one.trading_state is TradingState.ACTIVE for one in found) else "pos")
+    made = table(*columns, right=("equity", "used", "", "pos", "mark age"), tight=narrow)
     for one in found:
         age = oldest_mark(one)
         cells: dict[str, Any] = {
@@ -230,7 +231,7 @@ def working(one: MarginStatus) -> Table:
             "equity",
             one.equity,
             f"collateral {amount(one.collateral_value)} {plus(one.unrealized_pnl)} unrealized"
-            f" − debt {amount(one.debt)}",
+            + (f" − debt {amount(one.debt)}" if one.debt is None or one.debt else ""),
         ),
         (
             "margin used",
@@ -241,7 +242,7 @@ def working(one: MarginStatus) -> Table:
         (
             "maintenance margin",
             one.maintenance_margin,
-            f"maintenance ratio {utilization(one.maintenance_ratio, one.equity)}; venues liquidate at 100 %",
+            f"{utilization(one.maintenance_ratio, one.equity)} of equity; venues liquidate at 100 %",
         ),
         ("realized PnL", one.realized_pnl, f"today {change(one.realized_pnl_today)}"),
     ):

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
@@ -14,14 +16,20 @@ from debt_mgmt.client import AuditEvent, MarginClient
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Json, Target, ask, time_of
 from debt_mgmt.server.cli.tables import table
-from debt_mgmt.server.cli.wording import moment
+from debt_mgmt.server.cli.wording import grouped, moment
 
 LOOK_SECONDS = 1.0
 OVERLAP = timedelta(seconds=5)
 """Shards decide side by side: an event may be listed a little after a younger one of another shard."""
 
-QUIET = ("figures", "marks", "postings", "event")
-"""Parts of an event that its line leaves out; --json has them."""
+QUIET = ("figures", "marks", "postings", "event", "account_id", "at", "alert_id", "severity")
+"""Parts of an event that its line leaves out, or shows elsewhere."""
+
+ENOUGH = 3
+"""With so many fields of its own an event's line needs none from its parts."""
+
+LONGEST = 150
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 app = typer.Typer(help="What happened, from the journal.", no_args_is_help=True)
 
@@ -128,19 +136,27 @@ def actor_name(actor: str) -> str:
 
 
 def summary(event: AuditEvent) -> str:
-    """The event's own fields in a line: texts and numbers, one level deep."""
-    return ", ".join(flat(event.fields()))
+    """The event's own fields in a line, as far as they fit; --json has all of them."""
+    fields = event.fields()
+    own = said(fields)
+    nested = [part for value in fields.values() if isinstance(value, dict) for part in said(value)]
+    return shortened(", ".join(own if len(own) >= ENOUGH else [*own, *nested]))
 
 
-def flat(fields: Mapping[str, Any], prefix: str = "") -> list[str]:
+def said(fields: Mapping[str, Any]) -> list[str]:
+    """Texts and numbers by name, and how long the lists are."""
     parts: list[str] = []
     for name, value in fields.items():
-        if name in QUIET or value is None or value == "" or value == []:
+        if name in QUIET or value in (None, "", []) or isinstance(value, dict):
             continue
-        if isinstance(value, dict):
-            parts += flat(value, f"{name}.") if not prefix else []
-        elif isinstance(value, list):
-            parts.append(f"{prefix}{name} ×{len(value)}")
+        if isinstance(value, list):
+            parts.append(f"{name} ×{len(value)}")
+        elif isinstance(value, str) and NUMBER.fullmatch(value):
+            parts.append(f"{name} {grouped(Decimal(value))}")
         else:
-            parts.append(f"{prefix}{name} {value}")
+            parts.append(f"{name} {value}")
     return parts
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip(', ')}…"

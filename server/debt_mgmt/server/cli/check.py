@@ -99,7 +99,7 @@ def check_shown(about: Account, order: Order, check: OrderCheck) -> RenderableTy
     if check.fee_estimate is not None:
         parts.append(Text(f"fee about {amount(check.fee_estimate)} {about.currency}", "dim"))
     if check.violations:
-        parts += [Text(""), violations_table(check.violations), Text("")]
+        parts.append(violations_table(check.violations))
     if check.before is not None and check.after is not None:
         after = "after" if check.fits else "if it were"
         parts.append(before_and_after(check.before, check.after, about.currency, ("now", after)))

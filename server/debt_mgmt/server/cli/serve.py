@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.syntax import Syntax
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -140,9 +141,21 @@ def announcement(settings: Settings, port: int, metrics_port: int, demo: bool) -
         places.add_row("setting", f"and {len(different) - CHANGED_SHOWN} more that are not the default")
     parts: list[Any] = [Text(f"debt-mgmt {version()} serves", "bold green"), places]
     if demo:
-        parts += [Text("\nTry it in another terminal", "bold"), Syntax(first_calls(target), "bash", word_wrap=True)]
+        parts += [Text("\nTry it in another terminal", "bold"), Pasteable(first_calls(target))]
     parts.append(Text("\nctrl-c stops it.", "dim"))
     return Group(*parts)
+
+
+class Pasteable:
+    """Lines that are left whole, however narrow the screen, so that they can be copied."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self.text.splitlines():
+            yield Segment(line, Style(color="cyan"))
+            yield Segment.line()
 
 
 def first_calls(target: str) -> str:

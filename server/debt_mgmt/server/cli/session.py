@@ -135,7 +135,9 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
             "bold red",
         )
         return
-    output.say(f"debt-mgmt: {error.reason or error.code.name}: {error.message}", "bold red")
+    named = bool(error.field_violations) and all(one.description in error.message for one in error.field_violations)
+    words = "the request is malformed" if named else error.message
+    output.say(f"debt-mgmt: {error.reason or error.code.name}: {words}", "bold red")
     for violation in error.field_violations:
         output.say(f"  {violation.field}: {violation.description}")
     if error.retry_after is not None:
@@ -154,6 +156,6 @@ def time_of(text: str) -> datetime:
         time = datetime.fromisoformat(text.strip())
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time: write 2026-01-31T12:00 (UTC unless it says otherwise), or 15m, 2h, 1d for how long ago"
+            f"{text!r} is no time: write 2026-01-31T12:00 (UTC unless it says otherwise), or 15m, 2h, 1d ago"
         ) from None
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

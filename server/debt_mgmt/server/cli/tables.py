@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from debt_mgmt.client import MarginFigures, Position, PositionSide, ShockDistance, Thresholds, Violation
+from debt_mgmt.client import MarginFigures, MarginMode, Position, PositionSide, ShockDistance, Thresholds, Violation
 from debt_mgmt.server.cli.gauge import gauge, ticks_of
 from debt_mgmt.server.cli.wording import (
     UNKNOWN,
@@ -24,18 +24,30 @@ from debt_mgmt.server.cli.wording import (
 )
 
 
-def table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
-    """An airy table; the columns named in `right` hold numbers."""
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+def table(*columns: str, right: Sequence[str] = (), title: str | None = None, tight: bool = False) -> Table:
+    """An airy table, or a tight one for a narrow screen; the columns named in `right` hold numbers, never broken."""
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0) if tight else (0, 1),
+        collapse_padding=tight,
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+    )
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        number = column in right
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return made
 
 
 def difference(before: Decimal | None, after: Decimal | None) -> Text:
     if before is None or after is None:
         return Text(UNKNOWN, "dim")
-    return Text("" if before == after else change(after - before), "dim")
+    if before == after:
+        return Text("")
+    moved = after - before
+    return Text(change(round(moved, 2) if max(abs(before), abs(after)) >= 100 else moved), "dim")
 
 
 def before_and_after(
@@ -107,10 +119,15 @@ def positions_table(positions: Sequence[Position], *, narrow: bool, title: str |
     """Open positions; a narrow screen goes without what can be worked out."""
     if not positions:
         return Text("no open positions", "dim")
-    few = ("symbol", "side", "quantity", "entry", "mark", "unrealized", "margin", "liquidation", "away")
-    many = (*few[:5], "notional", *few[5:7], "lev", "mode", *few[7:])
-    columns = few if narrow else many
-    made = table(*columns, right=[name for name in columns if name not in ("symbol", "side", "mode")], title=title)
+    columns = ["symbol", "side", "quantity", "entry", "mark", "notional", "unrealized", "margin", "lev", "mode"]
+    columns += ["liquidation", "away"]
+    left_out = set() if any(one.margin_mode is MarginMode.ISOLATED for one in positions) else {"mode"}
+    if narrow:
+        left_out |= {"notional", "margin", "lev", "mode"}
+        left_out |= {"side"} if all(one.position_side is PositionSide.NET for one in positions) else {"away"}
+    columns = [name for name in columns if name not in left_out]
+    numbers = [name for name in columns if name not in ("symbol", "side", "mode")]
+    made = table(*columns, right=numbers, title=title, tight=narrow)
     for one in positions:
         cells: dict[str, Any] = {
             "symbol": one.symbol,
@@ -131,11 +148,10 @@ def positions_table(positions: Sequence[Position], *, narrow: bool, title: str |
 
 
 def price(value: Decimal | None) -> str:
-    """A price, to eight significant digits at most."""
+    """A price: two decimals at most, more where it is small."""
     if value is None:
         return UNKNOWN
-    places = max(0, 8 - max(value.adjusted() + 1, 1))
-    return grouped(round(value, min(places, 8)))
+    return grouped(round(value, 2 if abs(value) >= 100 else 4 if abs(value) >= 1 else 8))
 
 
 def distances_table(shocks: Sequence[ShockDistance], thresholds: Thresholds | None = None) -> RenderableType:
@@ -156,7 +172,7 @@ def ladder_table(rungs: Sequence[tuple[Decimal, MarginFigures]], thresholds: Thr
     made = table("prices", "equity", "used", "utilization", "", "level", right=("prices", "equity", "used", ""))
     for shift, figures in rungs:
         made.add_row(
-            "as they are" if shift.is_zero() else f"{'+' if shift > 0 else ''}{percent(shift, 0)}",
+            "as then" if shift.is_zero() else f"{'+' if shift > 0 else ''}{percent(shift, 0)}",
             amount(figures.equity),
             amount(figures.margin_used),
             gauge(full_if_gone(figures), figures.level, ticks=ticks_of(thresholds)),

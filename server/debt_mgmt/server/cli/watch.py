@@ -79,6 +79,9 @@ async def follow(client: MarginClient, output: Output, account_ids: list[str], i
             output.line(event=kind_of(event), **members_of(event))
     elif output.out.is_terminal:
         board = Board(target)
+        only = account_ids[0] if len(account_ids) == 1 else None
+        earlier = [alert async for alert in client.alerts(only, limit=RECENT)]
+        board.recent.extend(alert_line(alert) for alert in reversed(earlier))
         with Live(board, console=output.out, refresh_per_second=REFRESHES_PER_SECOND):
             async for event in events:
                 board.take(event)
@@ -153,14 +156,14 @@ class Board:
         heading.add_column(justify="right")
         heading.add_row(
             Text.assemble(("debt-mgmt watch", "bold"), f"  {self.target}  {counted(len(rows), 'account')}"),
-            Text(f"as of {clock(as_of)} UTC  {counted(self.updates, 'update')}  ctrl-c ends", "dim"),
+            Text(f"as of {clock(as_of)} UTC, {counted(self.updates, 'update')}", "dim"),
         )
         parts: list[RenderableType] = [heading, statuses_table(fitting, width=width)]
         if len(rows) > len(fitting):
             parts.append(Text(f"and {counted(len(rows) - len(fitting), 'account')} further from the edge", "dim"))
         if self.trouble is not None:
             parts.append(self.trouble)
-        parts += self.recent or [Text("no alert since this view began", "dim")]
+        parts += self.recent or [Text("no alerts", "dim")]
         return Group(*parts)
 
 

@@ -92,8 +92,9 @@ class AccountService:
         account_id = read.account_id(request.account_id)
         reason = read.text(request.reason, "reason")
         read.done()
-        committed = await engine.submit(account_id, c.CloseAccount(reason), request_id=request_id, actor=call.actor)
-        account = await account_after(engine, account_id, committed)
+        committed, account = await carried_out(
+            engine, account_id, c.CloseAccount(reason), request_id=request_id, actor=call.actor
+        )
         return wire.CloseAccountResponse(
             **verdict(engine, account_id, committed),
             account=account_message(engine, account, position=committed.last_position),

@@ -223,7 +223,7 @@ def margin_status(
 ) -> margin_service_pb2.MarginStatus:
     """Every figure of an account; amounts are absent where a price is missing. The parts sum to their totals exactly.
 
-    The shocks take some milliseconds to find; they can be left out.
+    How far prices are from each level is half of the work, and can be left out.
     """
     settings, max_age = world.settings, world.settings.mark_max_age
     shown = figures(summary)

@@ -83,7 +83,9 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
         error_details_pb2.ErrorInfo(reason=fault.reason.value, domain=DOMAIN, metadata=fault.metadata)
     ]
     if isinstance(fault, InvalidRequest):
-        details.append(bad_request(fault))
+        details.append(bad_request(fault.problems))
+    if fault.reason is FaultReason.PAGE_TOKEN_INVALID:
+        details.append(bad_request([("page_token", fault.message)]))
     if fault.reason in QUOTAS:
         details.append(quota_failure(fault))
     if fault.reason in RETRY_AFTER:
@@ -165,13 +167,13 @@ def fault_of(error: BaseException, method: str) -> Fault:
     )
 
 
-def bad_request(fault: InvalidRequest) -> Any:
+def bad_request(problems: list[tuple[str, str]]) -> Any:
     """Every malformed field, as long as they fit; then how many more there are."""
     request = error_details_pb2.BadRequest()
-    for count, (field, problem) in enumerate(fault.problems):
+    for count, (field, problem) in enumerate(problems):
         violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=problem)
         if request.ByteSize() + violation.ByteSize() > FIELD_PROBLEMS_BYTES_MOST:
-            request.field_violations.add(description=f"{len(fault.problems) - count} more are not shown")
+            request.field_violations.add(description=f"{len(problems) - count} more are not shown")
             break
         request.field_violations.append(violation)
     return request

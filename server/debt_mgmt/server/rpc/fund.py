@@ -38,8 +38,9 @@ class FundService:
 
     async def Deposit(self, request: wire.DepositRequest, call: "Call") -> wire.DepositResponse:
         account_id, command, request_id = read_transfer(request, 1)
-        committed = await self.engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account = await account_after(self.engine, account_id, committed)
+        committed, account = await carried_out(
+            self.engine, account_id, command, request_id=request_id, actor=call.actor
+        )
         return wire.DepositResponse(
             **verdict(self.engine, account_id, committed),
             balance=balance_message(account, command.asset),
@@ -48,8 +49,9 @@ class FundService:
 
     async def Withdraw(self, request: wire.WithdrawRequest, call: "Call") -> wire.WithdrawResponse:
         account_id, command, request_id = read_transfer(request, -1)
-        committed = await self.engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account = await account_after(self.engine, account_id, committed)
+        committed, account = await carried_out(
+            self.engine, account_id, command, request_id=request_id, actor=call.actor
+        )
         return wire.WithdrawResponse(
             **verdict(self.engine, account_id, committed),
             balance=balance_message(account, command.asset),
@@ -64,8 +66,10 @@ class FundService:
         account_id = read.account_id(request.account_id)
         reason = read.text(request.reason, "reason")
         read.done()
-        committed = await engine.submit(account_id, c.ResetFunds(reason), request_id=request_id, actor=call.actor)
-        account, world = await account_after(engine, account_id, committed), engine.world()
+        committed, account = await carried_out(
+            engine, account_id, c.ResetFunds(reason), request_id=request_id, actor=call.actor
+        )
+        world = engine.world()
         return wire.ResetFundsResponse(
             **verdict(engine, account_id, committed),
             funds=funds_message(account, summarize(account, world), world, figures_in(committed.events)),

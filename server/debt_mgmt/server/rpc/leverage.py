@@ -74,8 +74,8 @@ class LeverageService:
         instrument_of(world, command.symbol)
         if request.validate_only:
             return validated(engine, view.account, view.before, command, world)
-        committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account, world = await account_after(engine, account_id, committed), engine.world()
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        world = engine.world()
         return wire.SetLeverageResponse(
             **verdict(engine, account_id, committed),
             setting=setting_message(account, command.symbol, world),
@@ -92,8 +92,7 @@ class LeverageService:
             read.symbol(request.symbol), read.choice(request.margin_mode, MARGIN_MODE, "margin_mode")
         )
         read.done()
-        committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account = await account_after(engine, account_id, committed)
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetMarginModeResponse(
             **verdict(engine, account_id, committed),
             setting=setting_message(account, command.symbol, engine.world()),
@@ -113,8 +112,8 @@ class LeverageService:
             read.nonzero(request.amount, "amount"),
         )
         read.done()
-        committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account, world = await account_after(engine, account_id, committed), engine.world()
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        world = engine.world()
         summary = summarize(account, world)
         position = account.positions.get(position_key(command.symbol, command.position_side))
         known = next((one for one in summary.positions if one.position is position), None)

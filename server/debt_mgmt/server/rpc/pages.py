@@ -45,7 +45,6 @@ def cursor_of(token: str, name: str, *filters: object) -> Cursor | None:
         raise Fault(
             FaultReason.PAGE_TOKEN_INVALID,
             "page_token is not from this list, or its filters have changed; start without a token",
-            field="page_token",
         ) from error
     return read.cursor
 

@@ -66,8 +66,7 @@ class RiskService:
         command = read_limits(read, request, engine.risk)
         read.text(request.reason, "reason")
         read.done()
-        committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-        account = await account_after(engine, account_id, committed)
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetRiskLimitsResponse(
             **verdict(engine, account_id, committed),
             limits=limits_in_force(account, AccountView(account, engine.world())),
