@@ -20,7 +20,7 @@ Behaviour = Callable[[Any, grpc.ServicerContext], Any]
 SAMPLE_SECONDS = 1_700_000_000
 
 
-class FakeService(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+class FakeService(grpc.GenericRpcHandler):
     """Answers each method as `on` was told, else with a sample: every field set, each string "1"."""
 
     def __init__(self, port: int = 0) -> None:
@@ -28,7 +28,7 @@ class FakeService(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         self.metadata: list[dict[str, Any]] = []
         self.leaving = threading.Event()
         self._behaviours: dict[str, Behaviour] = {}
-        self._server = grpc.server(ThreadPoolExecutor(8), handlers=(self,), options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.server(ThreadPoolExecutor(8), handlers=[self], options=[("grpc.so_reuseport", 0)])
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
 
     @property

@@ -76,9 +76,9 @@ def test_values_refuse_floats(make: Any) -> None:
 
 
 async def test_methods_refuse_floats(client: MarginClient, sync_client: SyncMarginClient) -> None:
-    with pytest.raises(TypeError, match="amount must be .* not float"):
+    with pytest.raises(TypeError, match=r"amount must be .* not float"):
         await client.deposit("alice", "USDT", 1.5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="price must be .* not float"):
-        sync_client.publish_marks({"BTCUSDT": 1.5})  # type: ignore[dict-item]
-    with pytest.raises(TypeError, match="max_daily_loss must be .* not float"):
+    with pytest.raises(TypeError, match=r"price must be .* not float"):
+        sync_client.publish_marks({"BTCUSDT": 1.5})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"max_daily_loss must be .* not float"):
         sync_client.set_risk_limits("alice", max_daily_loss=0.5)  # type: ignore[arg-type]

@@ -8,7 +8,15 @@ from typing import Any
 import grpc
 import pytest
 
-from debt_mgmt.client import DebtMgmtError, FieldViolation, InvalidRequest, MarginClient, Order, SyncMarginClient, errors
+from debt_mgmt.client import (
+    DebtMgmtError,
+    FieldViolation,
+    InvalidRequest,
+    MarginClient,
+    Order,
+    SyncMarginClient,
+    errors,
+)
 from debt_mgmt.client.errors import CODES, REASONS
 from debt_mgmt.v1 import account_service_pb2, margin_service_pb2
 from debt_mgmt.v1.rejections_pb2 import ErrorReason

@@ -1,4 +1,4 @@
-"""A call that met an unavailable service is repeated, a command with its request id, within its timeout. Others never."""
+"""A call that met an unavailable service is repeated within its timeout, a command with its request id; no other is."""
 
 import time
 from datetime import timedelta
@@ -121,7 +121,7 @@ async def test_a_timeout_is_for_the_call_with_all_its_attempts(
 def test_a_slow_service_runs_into_the_default_timeout(service: FakeService) -> None:
     seen: list[float] = []
 
-    def slow(_: Any, context: grpc.ServicerContext) -> Any:
+    def slow(_: Any, context: Any) -> Any:
         seen.append(context.time_remaining() or 0)
         service.idle(context)
 

@@ -20,6 +20,7 @@ from debt_mgmt.client import (
     SnapshotComplete,
     Stale,
     SyncMarginClient,
+    Timeouts,
     Unavailable,
     Update,
 )
@@ -133,8 +134,6 @@ async def test_what_can_not_be_helped_is_raised_and_ends_it(service: FakeService
 
 
 async def test_a_service_that_is_not_there_is_raised() -> None:
-    from debt_mgmt.client import Timeouts
-
     async with MarginClient("127.0.0.1:1", timeouts=Timeouts(read=0.3)) as client:
         begin = time.monotonic()
         with pytest.raises(Unavailable):

@@ -74,6 +74,28 @@ class Watched(Desk):
         assert len(named) == len(set(named))
         return set(named)
 
+    def reduce(self, name: str) -> None:
+        """Carry out the open steps of a reduction; one with nothing left to reduce is ended."""
+        while (reduction := self.accounts[name].reduction) is not None and reduction.open_steps:
+            step = reduction.open_steps[0]
+            position = self.position(name, step.symbol, step.position_side.value)
+            if position is None or position.quantity * step.side.sign >= 0:
+                self.do(name, c.EndReductionStep(reduction.plan_id, step.step, "nothing is left to reduce"))
+                continue
+            self.do(
+                name,
+                c.RecordFill(
+                    step.client_order_id,
+                    step.symbol,
+                    step.side,
+                    min(step.quantity, abs(position.quantity)),
+                    self.marks[step.symbol].price,
+                    position_side=step.position_side,
+                    plan_id=reduction.plan_id,
+                    step=step.step,
+                ),
+            )
+
     def would_happen(self, name: str) -> list[str]:
         """The events that an assessment would make now."""
         return kinds(decide(self.accounts[name], c.Assess(), self.world(name)))
@@ -197,7 +219,7 @@ class Campaign:
             for name in sorted(named):
                 desk.do(name, c.Assess())
                 if rng.random() < 0.8:
-                    desk.run_reductions(name)
+                    desk.reduce(name)
                     desk.do(name, c.Assess())
                 desk.load(name)
             self.trade()

@@ -242,15 +242,23 @@ class Desk:
         return self.do(account_id, c.SetLimits(Limits(**limits), tuple(limits)))  # type: ignore[arg-type]
 
     def run_reductions(self, account_id: str) -> list[e.FillRecorded]:
-        """Fill every open step of the running reduction at the mark, as a broker would, until none is left."""
-        fills = []
+        """Fill every open step of the running reduction at the mark, until none is left.
+
+        As a broker's reduce-only orders do: at most what is still held, and nothing where nothing is.
+        """
+        fills: list[e.FillRecorded] = []
         while (reduction := self.accounts[account_id].reduction) is not None and reduction.open_steps:
             step = reduction.open_steps[0]
+            position = self.accounts[account_id].positions.get(position_key(step.symbol, step.position_side))
+            held = abs(position.quantity) if position and position.quantity * step.side.sign < 0 else D(0)
+            if held == 0:
+                self.do(account_id, c.EndReductionStep(reduction.plan_id, step.step, "nothing is left to reduce"))
+                continue
             command = c.RecordFill(
                 step.client_order_id,
                 step.symbol,
                 step.side,
-                step.quantity,
+                min(step.quantity, held),
                 self.marks[step.symbol].price,
                 position_side=step.position_side,
                 plan_id=reduction.plan_id,

@@ -389,11 +389,13 @@ class MarginStatus(_message.Message):
     currency: _builtins.str
     """Currency of the amounts."""
     equity: _builtins.str
-    """collateral_value + unrealized_pnl − debt."""
+    """What stands behind cross margin: collateral_value + unrealized PnL of cross positions − debt. Margin posted on
+    isolated positions, and their PnL, are not in it.
+    """
     wallet_balance: _builtins.str
     """Wallet balances at full price."""
     collateral_value: _builtins.str
-    """Wallet balances after haircuts; a negative balance counts in full."""
+    """Wallet balances after haircuts, without margin posted on isolated positions; a negative balance counts in full."""
     total_value: _builtins.str
     """wallet_balance + unrealized_pnl; neither haircuts nor debt are subtracted."""
     margin_used: _builtins.str

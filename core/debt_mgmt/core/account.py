@@ -96,6 +96,8 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: datetime
     expires_at: datetime
     reduce_only: bool = False
+    limit_price: Decimal | None = None
+    """None for a market order."""
     open_loss: Decimal = ZERO
     """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
     client_order_id: str = ""
@@ -203,6 +205,8 @@ class ReductionStep(msgspec.Struct, frozen=True, omit_defaults=True):
     filled_quantity: Decimal = ZERO
     price: Decimal | None = None
     done: bool = False
+    note: str = ""
+    """Why the step ended without being filled in full."""
 
 
 class Reduction(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -221,7 +221,7 @@ def reduction_step_ended(account: Account, event: e.ReductionStepEnded) -> Accou
     def ended(step: ReductionStep) -> ReductionStep:
         if step.step != event.step:
             return step
-        return replace(step, done=True, filled_quantity=event.filled_quantity, price=event.price)
+        return replace(step, done=True, filled_quantity=event.filled_quantity, price=event.price, note=event.note)
 
     steps = tuple(ended(step) for step in account.reduction.steps)
     return replace(account, reduction=replace(account.reduction, steps=steps))

@@ -94,7 +94,7 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
     account = view.account
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
     if is_reducing(account, order):
-        return reducing_result(view, symbol, order)
+        return reducing_result(view, symbol, order, with_largest)
     if isinstance(symbol, Violation):
         violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
         return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
@@ -158,7 +158,7 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
     """
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
     if isinstance(symbol, Violation) or is_reducing(view.account, order) or view.standing:
-        return brief_of(view, check(view, order, at), hold)
+        return brief_of(view, check(view, order, at, with_largest=False), hold)
     if order.price is None:
         unit = symbol.unit
     else:
@@ -283,28 +283,19 @@ def size_violations(
     view: AccountView, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal
 ) -> tuple[Decimal, list[Violation]]:
     """What an order of this size adds to margin used (in the account's currency), and the rules its size breaks."""
-    use, rate, settings = symbol.use, symbol.rate, view.world.settings
+    meets, settings = symbol.side(side), view.world.settings
     found: list[Violation] = []
-    if not use.buys and not use.sells and use.position_quantity == 0:
-        added = quantity * unit * rate
-    else:
-        added = (use.order_margin(side, quantity, unit) - use.order_margin()) * rate
-    worst = worst_quantity(view, symbol, side) + quantity
-    tiers = symbol.instrument.tiers
-    if worst > 0 and (view.limits_on_size or symbol.leverage > tiers[-1].max_leverage):
+    added = meets.added(quantity, unit) * symbol.rate
+    worst = meets.worst + quantity
+    if worst > 0 and (view.limits_on_size or symbol.tier_notional is not None):
         found += worst_size_violations(view, symbol, side, worst)
-    limits = view.limits
-    if limits.max_concurrent_positions is not None:
-        count = concurrent_positions(view, symbol.instrument.symbol)
-        if count > limits.max_concurrent_positions:
+    most_positions = view.limits.max_concurrent_positions
+    if most_positions is not None:
+        count = len(view.occupied) + (symbol.instrument.symbol not in view.occupied)
+        if count > most_positions:
+            name = symbol.instrument.symbol
             found.append(
-                Violation(
-                    Reason.CONCURRENT_POSITIONS,
-                    symbol.instrument.symbol,
-                    Decimal(count),
-                    Decimal(limits.max_concurrent_positions),
-                    ZERO,
-                )
+                Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most_positions), ZERO)
             )
     available = view.equity - view.used
     if available < 0:
@@ -334,28 +325,16 @@ def size_violations(
     return added, found
 
 
-def worst_quantity(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
-    """Contracts held in the direction of `side` if all its open orders fill; below zero is the other direction."""
-    use = symbol.use
-    held = use.position_quantity * side.sign
-    if not use.one_way:
-        legs = (
-            one.position.quantity
-            for one in view.summary.positions
-            if one.position.symbol == symbol.instrument.symbol and one.position.quantity * side.sign > 0
-        )
-        held = abs(sum(legs, ZERO))
-    return held + use.orders(side).quantity
-
-
 def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, worst: Decimal) -> list[Violation]:
     """Limits on the position that would be held if everything open on this side filled."""
     instrument, limits, rate = symbol.instrument, view.limits, symbol.rate
     found: list[Violation] = []
     value = notional(instrument, worst, symbol.mark.price)
-    tier = tier_at(instrument, value)
-    if symbol.leverage > tier.max_leverage:
-        found.append(Violation(Reason.LEVERAGE_ABOVE_TIER, instrument.symbol, symbol.leverage, tier.max_leverage))
+    if symbol.tier_notional is not None and value >= symbol.tier_notional:
+        allowed = tier_at(instrument, value).max_leverage
+        found.append(Violation(Reason.LEVERAGE_ABOVE_TIER, instrument.symbol, symbol.leverage, allowed))
+    if not view.limits_on_size:
+        return found
     if limits.max_position_quantity is not None and worst > limits.max_position_quantity:
         found.append(Violation(Reason.QUANTITY_ABOVE_MAXIMUM, instrument.symbol, worst, limits.max_position_quantity))
     if limits.max_position_notional is not None and value * rate > limits.max_position_notional:
@@ -367,7 +346,7 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
     if limits.max_exposure_notional is not None:
         others = exposure_without(view, instrument.symbol)
         if not symbol.use.one_way:
-            opposite = worst_quantity(view, symbol, side.opposite)
+            opposite = symbol.side(side.opposite).worst
             others += notional(instrument, opposite, symbol.mark.price) * rate
         exposure = others + value * rate
         if exposure > limits.max_exposure_notional:
@@ -397,18 +376,9 @@ def exposure_without(view: AccountView, excluded: str) -> Decimal:
             pending = other.use.buys.quantity + other.use.sells.quantity
             amount += notional(other.instrument, pending, other.mark.price) * other.rate
             continue
-        worst = max(worst_quantity(view, other, Side.BUY), worst_quantity(view, other, Side.SELL), ZERO)
+        worst = max(other.side(Side.BUY).worst, other.side(Side.SELL).worst, ZERO)
         amount += notional(other.instrument, worst, other.mark.price) * other.rate
     return amount
-
-
-def concurrent_positions(view: AccountView, symbol: str) -> int:
-    """Instruments held or on order, with `symbol` among them."""
-    names = {position.symbol for position in view.account.positions.values()}
-    names.update(name for name, one in view.symbols.items() if one.use.buys or one.use.sells)
-    names.update(view.summary.orders)
-    names.add(symbol)
-    return len(names)
 
 
 def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> Decimal:
@@ -428,7 +398,9 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> De
     return view.summary.maintenance + (then - now) * symbol.rate
 
 
-def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Order) -> CheckResult:
+def reducing_result(
+    view: AccountView, symbol: SymbolView | Violation, order: Order, with_largest: bool
+) -> CheckResult:
     """A reducing order fits. Its figures are shown where prices are known."""
     if isinstance(symbol, Violation) or view.summary.missing:
         return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)
@@ -456,8 +428,8 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
         fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
         after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order)),
-        largest_buy=largest(view, symbol, order, Side.BUY, view.world.at),
-        largest_sell=largest(view, symbol, order, Side.SELL, view.world.at),
+        largest_buy=largest(view, symbol, order, Side.BUY, view.world.at) if with_largest else None,
+        largest_sell=largest(view, symbol, order, Side.SELL, view.world.at) if with_largest else None,
         mark=symbol.mark,
         margin_price=symbol.mark.price,
     )
@@ -488,7 +460,10 @@ def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at:
 
 
 def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order) -> Decimal:
-    """The largest lot multiple whose size breaks no rule: guessed from the margin left, then tried by the rules."""
+    """The largest lot multiple whose size breaks no rule: reckoned from the margin left, then tried by the rules.
+
+    Margin never falls with size, so nothing above what the margin left affords can pass.
+    """
     instrument, lot = symbol.instrument, symbol.instrument.lot
     mark = symbol.mark.price
     price = margin_price(instrument, side, order.price, mark)
@@ -501,17 +476,21 @@ def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Or
     def passes(quantity: Decimal) -> bool:
         return not size_violations(view, symbol, side, quantity, unit)[1]
 
-    settings, use = view.world.settings, symbol.use
+    settings, meets = view.world.settings, symbol.side(side)
     budget = max(ZERO, min(view.available / settings.margin_buffer, view.most_used - view.used)) / symbol.rate
-    offset = max(ZERO, -use.position_quantity * side.sign) if use.one_way else ZERO
-    ceiling = offset + (use.order_margin() + use.position_margin + budget) / unit + lot
+    affordable = meets.affordable(budget, unit)
+    if affordable is not None:
+        if instrument.max_quantity is not None:
+            affordable = min(affordable, instrument.max_quantity)
+        guess = floor_to_step(max(ZERO, affordable), lot)
+        if guess < minimum:
+            return ZERO
+        if passes(guess) and (guess + lot - affordable > LEAST_GAP * lot or not passes(guess + lot)):
+            return guess
+    ceiling = meets.offset + (meets.before + budget) / unit + lot
     if instrument.max_quantity is not None:
         ceiling = min(ceiling, instrument.max_quantity)
     high = floor_to_step(ceiling, lot)
-    if not use.orders(side):
-        guess = floor_to_step(offset + budget / unit, lot)
-        if minimum <= guess < high and passes(guess) and not passes(guess + lot):
-            return guess
     low = ZERO
     if high > 0 and passes(high):
         low = high

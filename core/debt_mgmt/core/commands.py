@@ -125,6 +125,7 @@ class SetLimits(Command, frozen=True):
 
     limits: Limits
     fields: tuple[str, ...]
+    reason: str = ""
 
 
 class HaltTrading(Command, frozen=True):

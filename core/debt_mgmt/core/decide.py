@@ -81,7 +81,8 @@ def refuse(draft: Draft, command: str, *violations: Violation, **figures: Decima
 
 def create_account(draft: Draft, command: c.CreateAccount) -> None:
     if draft.folded is not None:
-        raise Fault(FaultReason.ACCOUNT_EXISTS, f"account {command.account_id} exists already")
+        message = f"account {command.account_id} exists already"
+        raise Fault(FaultReason.ACCOUNT_EXISTS, message, account_id=command.account_id)
     settings, at = draft.world.settings, draft.world.at
     currency = command.currency or settings.starting_currency
     asset, amount = "", None
@@ -252,6 +253,7 @@ def reservation_event(
             created_at=world.at,
             expires_at=world.at + time_to_live,
             reduce_only=result.reducing,
+            limit_price=order.price,
             open_loss=result.open_loss,
             client_order_id=command.client_order_id,
         ),
@@ -288,7 +290,8 @@ def expire_reservations(draft: Draft, command: c.ExpireReservations) -> None:
 def instrument_of(draft: Draft, symbol: str) -> Instrument:
     instrument = draft.world.house.instruments.get(symbol)
     if instrument is None:
-        raise Fault(FaultReason.INSTRUMENT_NOT_FOUND, f"instrument {symbol} is not known; PutInstrument adds it")
+        message = f"instrument {symbol} is not known; PutInstrument adds it"
+        raise Fault(FaultReason.INSTRUMENT_NOT_FOUND, message, symbol=symbol)
     return instrument
 
 
@@ -533,7 +536,7 @@ def adjust_isolated_margin(draft: Draft, command: c.AdjustIsolatedMargin) -> Non
 
 def set_limits(draft: Draft, command: c.SetLimits) -> None:
     chosen = {name: getattr(command.limits, name) for name in command.fields}
-    draft.add(e.LimitsSet(msgspec.structs.replace(draft.account.limits, **chosen)))
+    draft.add(e.LimitsSet(msgspec.structs.replace(draft.account.limits, **chosen), command.reason))
 
 
 def halt_trading(draft: Draft, command: c.HaltTrading) -> None:

@@ -153,6 +153,7 @@ class IsolatedMarginAdjusted(Event, frozen=True):
 
 class LimitsSet(Event, frozen=True):
     limits: Limits
+    reason: str = ""
 
 
 class RiskLevelChanged(Event, frozen=True):

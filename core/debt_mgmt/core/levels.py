@@ -16,6 +16,7 @@ from debt_mgmt.core.account import (
     Reduction,
     ReductionCause,
     ReductionStep,
+    Reservation,
     RiskLevel,
     Severity,
     Side,
@@ -146,6 +147,8 @@ def assess_level(draft: Draft, summary: Summary) -> bool:
         return False
     current = account.level if account.level is not RiskLevel.UNKNOWN else account.level_before_unknown
     level = next_level(current, summary.used, summary.equity, world.settings)
+    if level is RiskLevel.LIQUIDATING and RANK[current] < RANK[RiskLevel.CRITICAL] and risk_adding(account):
+        level = RiskLevel.CRITICAL  # positions are sold only for what they need once their orders are released
     if level is account.level:
         return False
     rose = RANK[level] > RANK[current]
@@ -210,10 +213,14 @@ def enter_reducing(draft: Draft) -> bool:
                 TradingState.ACTIVE, TradingState.REDUCING, "margin utilization is at the liquidation threshold", True
             )
         )
-    adding = [one for one in account.reservations.values() if not one.reduce_only]
+    adding = risk_adding(account)
     for reservation in adding:
         draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL"))
     return bool(adding)
+
+
+def risk_adding(account: Account) -> list[Reservation]:
+    return [one for one in account.reservations.values() if not one.reduce_only]
 
 
 def leave_reducing(draft: Draft) -> None:
@@ -253,7 +260,8 @@ def assess_losses(draft: Draft, summary: Summary) -> None:
     if baselines is None:
         draft.add(e.BaselinesSet(Baselines(day, owned(equity), owned(equity)), "DAY"))
     elif baselines.day < day:
-        draft.add(e.BaselinesSet(Baselines(day, owned(equity), max(baselines.peak_equity, owned(equity))), "DAY"))
+        peak = max(baselines.peak_equity, owned(equity))
+        draft.add(e.BaselinesSet(Baselines(day, owned(equity), peak, realized_in(draft.events)), "DAY"))
     elif equity > max(baselines.peak_equity * PEAK_STEP, baselines.peak_equity):
         draft.add(e.BaselinesSet(msgspec.structs.replace(baselines, peak_equity=owned(equity)), "PEAK"))
     for kind in cleared_now(draft.account, world, equity):
@@ -264,6 +272,15 @@ def assess_losses(draft: Draft, summary: Summary) -> None:
         draft.add(e.BreakerTripped(breaker))
         message = f"{breaker.kind.value} breaker: loss {text(breaker.value)}, limit {text(breaker.limit)}"
         raise_alert(draft, AlertKind.BREAKER_TRIPPED, Severity.CRITICAL, message, summary, subject=breaker.kind.value)
+
+
+def realized_in(events: list[e.Event]) -> dict[str, Decimal]:
+    """What the command being decided realised: the first fill of a new day belongs to that day."""
+    realized: dict[str, Decimal] = {}
+    for event in events:
+        if isinstance(event, e.FillRecorded) and event.realized_pnl:
+            realized[event.settle_asset] = realized.get(event.settle_asset, ZERO) + event.realized_pnl
+    return realized
 
 
 def assess_reduction(draft: Draft, summary: Summary) -> None:

@@ -33,10 +33,12 @@ def parse(text: str) -> Decimal:
 
 def text(value: Decimal) -> str:
     """`value` in the wire grammar, without trailing zeros and without an exponent."""
-    digits = format(value, "f")
-    if "." in digits:
-        digits = digits.rstrip("0").rstrip(".")
-    return "0" if digits in ("-0", "") else digits
+    if not value:
+        return "0"
+    digits = str(value)
+    if "E" in digits:
+        digits = format(value, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def required(amount: Decimal) -> Decimal:

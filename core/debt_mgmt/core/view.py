@@ -1,11 +1,14 @@
 """An account prepared for checks: its figures, what stands in the way of new risk, and a view of each instrument."""
 
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from debt_mgmt.core.account import Account, Side, TradingState
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.limits import loss_violations
 from debt_mgmt.core.margin import (
+    OpenOrders,
     OrderUse,
     Summary,
     World,
@@ -24,10 +27,54 @@ from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import effective_limits
 
 
+class SideView(NamedTuple):
+    """What an order on one side of an instrument meets: the position and the orders that are open.
+
+    The margin of this side is that of `orders` beyond `offset`, and `position_margin`.
+    """
+
+    orders: OpenOrders
+    offset: Decimal
+    """Contracts that only close."""
+    position_margin: Decimal
+    """Of a position that orders on this side add to."""
+    least: Decimal
+    """What the other side or the position holds anyway, so that this side's margin costs nothing up to it."""
+    before: Decimal
+    """The larger of `least` and this side's margin now."""
+    worst: Decimal
+    """Contracts held in this direction if all its open orders fill; below zero is the other direction."""
+
+    def added(self, quantity: Decimal, unit: Decimal) -> Decimal:
+        """What one more order of `quantity` adds to margin used, in the settlement asset."""
+        margin = self.orders.margin_beyond(self.offset, quantity, unit) + self.position_margin
+        return (margin if margin > self.least else self.least) - self.before
+
+    def affordable(self, budget: Decimal, unit: Decimal) -> Decimal | None:
+        """The quantity that adds exactly `budget`; None where what only closes is mixed with other orders."""
+        room = self.before + budget - self.position_margin
+        if self.offset == 0:
+            return (room - self.orders.margin) / unit
+        return None if self.orders else self.offset + room / unit
+
+
 class SymbolView:
     """One instrument as an order on it sees the account."""
 
-    __slots__ = ("instrument", "largest", "leverage", "leverage_violations", "mark", "marks", "rate", "unit", "use")
+    __slots__ = (
+        "instrument",
+        "largest",
+        "legs",
+        "leverage",
+        "leverage_violations",
+        "mark",
+        "marks",
+        "rate",
+        "sides",
+        "tier_notional",
+        "unit",
+        "use",
+    )
 
     def __init__(
         self,
@@ -37,6 +84,7 @@ class SymbolView:
         rate: Decimal,
         leverage: Decimal,
         use: OrderUse,
+        legs: Sequence[Decimal],
     ) -> None:
         self.instrument = instrument
         self.mark = mark
@@ -50,6 +98,32 @@ class SymbolView:
         self.leverage_violations: tuple[Violation, ...] = ()
         self.largest: dict[Side, Decimal] = {}
         """Largest quantity that passes at the mark, in one-way mode."""
+        self.legs = legs
+        """Signed quantities held."""
+        self.sides: dict[Side, SideView] = {}
+        self.tier_notional = next((one.notional_from for one in instrument.tiers if leverage > one.max_leverage), None)
+        """Notional from which the risk tiers allow less leverage than this; None where they never do."""
+
+    def side(self, side: Side) -> SideView:
+        """One side; made anew once an order was held on the instrument."""
+        found = self.sides.get(side)
+        if found is None:
+            found = self.sides[side] = self.side_now(side)
+        return found
+
+    def side_now(self, side: Side) -> SideView:
+        use, sign = self.use, side.sign
+        orders, held = use.orders(side), use.position_quantity * sign
+        if not use.one_way:
+            leg = sum((quantity * sign for quantity in self.legs if quantity * sign > 0), ZERO)
+            return SideView(orders, ZERO, ZERO, ZERO, orders.margin, leg + orders.quantity)
+        offset = -held if held < 0 else ZERO
+        added_to = use.position_margin if held >= 0 and not use.isolated else ZERO
+        least = use.side_margin(side.opposite)
+        if not use.isolated:
+            least = max(least, use.position_margin)
+        before = max(orders.margin_beyond(offset) + added_to, least)
+        return SideView(orders, offset, added_to, least, before, held + orders.quantity)
 
 
 class AccountView:
@@ -72,6 +146,8 @@ class AccountView:
         self.marks = {mark.symbol: mark for mark in self.summary.marks}
         """Every mark that the view rests on: those of the summary, and those of the instruments looked at."""
         self.symbols: dict[str, SymbolView] = {}
+        self.occupied = {position.symbol for position in account.positions.values()} | self.summary.orders.keys()
+        """Instruments held or on order."""
         self.before = figures(self.summary)
         self.most_used = world.settings.liquidation_threshold * self.equity
         self.limits_on_size = any(
@@ -123,7 +199,8 @@ class AccountView:
             if reservation.symbol == name and not reservation.reduce_only:
                 add_reservation(use, reservation)
         leverage = leverage_of(account, world.settings, name)
-        view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use)
+        legs = [one.position.quantity for one in held]
+        view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use, legs)
         view.leverage_violations = leverage_violations(account, world, name, view.leverage)
         self.symbols[name] = view
         self.marks[name] = mark
@@ -134,6 +211,8 @@ class AccountView:
         self.count()
         symbol.use.orders(side).add(quantity, unit)
         self.used += added
+        self.occupied.add(symbol.instrument.symbol)
+        symbol.sides.clear()
         for other in self.symbols.values():
             other.largest.clear()
 

@@ -15,7 +15,6 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, RiskLevel
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.view import AccountView
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
@@ -24,6 +23,7 @@ from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
@@ -106,6 +106,8 @@ class Engine:
         self.views: OrderedDict[str, AccountView] = OrderedDict()
         self.unscreened: dict[str, Account] = {}
         """Accounts whose screen row is older than their state; loaded before the next mark is screened."""
+        self.creating: dict[str, int] = {}
+        """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.expiries: list[tuple[datetime, str]] = []
         self.blind: set[str] = set()
@@ -235,14 +237,28 @@ class Engine:
     async def submit(
         self, account_id: str, command: c.Command, *, request_id: str, actor: Actor, owner: str = ""
     ) -> Committed[e.AccountEvent]:
-        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount only."""
+        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount."""
         number = self.home.get(account_id)
         if number is None:
             if not isinstance(command, c.CreateAccount):
                 raise Fault(FaultReason.ACCOUNT_NOT_FOUND, f"account {account_id} is not known", account_id=account_id)
-            number = self.shard_of_owner(owner)
-        shard = self.shards[number]
-        return await shard.submit(
+            return await self.create(account_id, command, request_id, actor, owner)
+        return await self.submit_to(number, account_id, command, request_id, actor)
+
+    async def create(
+        self, account_id: str, command: c.CreateAccount, request_id: str, actor: Actor, owner: str
+    ) -> Committed[e.AccountEvent]:
+        """Create an account in its owner's shard; while that is under way, the same id goes nowhere else."""
+        number = self.creating.setdefault(account_id, self.shard_of_owner(owner))
+        try:
+            return await self.submit_to(number, account_id, command, request_id, actor)
+        finally:
+            self.creating.pop(account_id, None)
+
+    async def submit_to(
+        self, number: int, account_id: str, command: c.Command, request_id: str, actor: Actor
+    ) -> Committed[e.AccountEvent]:
+        return await self.shards[number].submit(
             account_id,
             command,
             request_id=request_id,
@@ -354,16 +370,20 @@ class Engine:
 
     def screened(self, prices: dict[str, Decimal], recorded: bool) -> list[str]:
         """Accounts that the new prices may have moved across a threshold."""
-        self.load_screen()
+        loaded = self.load_screen()
         found: dict[str, None] = {}
         for symbol, price in prices.items():
             found.update(dict.fromkeys(self.screen.mark(symbol, price, recorded=recorded)))
+        found.update(dict.fromkeys(self.screen.outside(loaded)))
         return list(found)
 
-    def load_screen(self) -> None:
-        """Bring the screen up to the committed state."""
+    def load_screen(self) -> list[str]:
+        """Bring the screen up to the committed state; returns the accounts loaded.
+
+        They are loaded at the present marks, which may be newer than those they were last assessed at.
+        """
         if not self.unscreened:
-            return
+            return []
         world = self.world()
         pending, self.unscreened = self.unscreened, {}
         for account_id, account in pending.items():
@@ -375,9 +395,10 @@ class Engine:
             current = view is not None and view.is_current(account, world)
             summary = view.summary if current and view is not None else summarize(account, world)
             self.screen.update(account, summary, world)
+        return list(pending)
 
     async def assess(self, account_ids: Iterable[str]) -> None:
-        """Decide where accounts stand at the present marks. An account already waiting to be looked at is not queued again."""
+        """Decide where accounts stand at the present marks. One that already waits for that is not queued again."""
         waiting: list[str] = []
         for account_id in account_ids:
             if account_id not in self.assessing and account_id in self.home:

@@ -219,11 +219,10 @@ def simulation_shown(
         if result.violations:
             parts.append(violations_table(result.violations))
     parts += [
-        Text(""),
         before_and_after(simulation.before.figures, simulation.after.figures, about.currency),
         positions_table(simulation.after.positions, narrow=narrow, title="positions then"),
         Text("how far from there, all prices together", "bold"),
         distances_table(simulation.shocks, thresholds),
-        ladder_table(ladder, thresholds),
+        ladder_table(ladder, thresholds, narrow=narrow),
     ]
     return Group(*parts)

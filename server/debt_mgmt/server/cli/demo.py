@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -47,8 +48,11 @@ FALL = tuple(
 """Where prices stand after each step, against the start. With so much held, the levels are entered at about −7, −11 and
 −14 %."""
 
-FALL_ON = tuple(Decimal(-144 - 7 * step) / 1000 for step in range(1, 29))
-"""How the fall goes on after the reduction, down to −34 %."""
+FALL_ON = tuple(Decimal(-144 - 7 * step) / 1000 for step in range(1, 31))
+"""How the fall goes on after the reduction."""
+
+AFTERWARDS = (AlertKind.LEVEL_LOWERED, AlertKind.LIQUIDATION_FINISHED)
+"""Alerts of the step that reduces positions, told once the reduction is."""
 
 TICKS = {"BTCUSDT": Decimal("0.1"), "ETHUSDT": Decimal("0.01")}
 PAUSE_SECONDS = 1.3
@@ -104,13 +108,13 @@ class Story:
         self.chapters += 1
         if self.chapters > 1:
             await self.pause()
-        self.output.show(Rule(Text(f" {self.chapters}  {title} ", "bold"), align="left", style="dim"))
+        self.output.show("", Rule(Text(f"{self.chapters}  {title} ", "bold"), align="left", style="dim"))
         for sentence in words:
-            self.output.show(Text(sentence))
+            self.output.show(Text(sentence, "italic"))
 
     def show(self, *parts: RenderableType) -> None:
         for part in parts:
-            self.output.show(Padding(part, (0, 0, 0, 2)))
+            self.output.show(Padding(part, (0, 0, 0, 2), expand=False))
 
     async def pause(self, seconds: float = PAUSE_SECONDS) -> None:
         """Time to read; prices are given again, so that they are fresh for what follows."""
@@ -225,12 +229,12 @@ class Story:
             alerts = await self.news()
             shown = demo_words.moment_of_reduction(before, alerts) if plans else status
             self.show(demo_words.step_line(shift, self.prices, shown, bool(plans)))
-            self.show(*(demo_words.alert_line(alert) for alert in alerts))
+            self.show(*(demo_words.alert_line(alert) for alert in alerts if alert.kind not in AFTERWARDS))
             steps.append({"fraction": shift, "prices": self.prices, "status": status, "alerts": alerts})
             if plans:
                 self.facts["fall"] = steps
                 self.facts["reduction"] = plans[0]
-                await self.reduction(plans[0])
+                await self.reduction(plans[0], [alert for alert in alerts if alert.kind in AFTERWARDS])
                 return before, idle
             if any(alert.level is RiskLevel.CRITICAL and alert.kind is AlertKind.LEVEL_RAISED for alert in alerts):
                 await self.only_exits()
@@ -250,12 +254,12 @@ class Story:
         self.facts["critical"] = {"adding": refused, "reducing": fits}
         self.show(demo_words.exits_line(more, refused, less, fits))
 
-    async def reduction(self, plan: Liquidation) -> None:
+    async def reduction(self, plan: Liquidation, alerts: Sequence[Alert]) -> None:
         await self.chapter(
             "Positions are reduced by force",
             "At 90 % the smallest set of reduce-only orders that returns to 70 %: planned, journaled, then sent.",
         )
-        self.show(demo_words.reduction(plan))
+        self.show(demo_words.reduction(plan), *(demo_words.alert_line(alert) for alert in alerts))
 
     async def safe_again(self, before: MarginStatus) -> None:
         await self.chapter("Safe again", "The account before the last step of the fall, and now.")
@@ -267,7 +271,8 @@ class Story:
         await self.chapter(
             "Why it happened", "Nothing above is a log line: it is the journal, durable before anyone heard of it."
         )
-        events = [event async for event in self.client.audit_events(ACCOUNT, kinds=demo_words.TELLING)]
+        listed = [event async for event in self.client.audit_events(ACCOUNT, kinds=demo_words.TELLING)]
+        events = [event for event in listed if demo_words.tells(event)]
         self.facts["events"] = [
             {"revision": event.revision, "time": event.time, "kind": event.kind, "payload": event.fields()}
             for event in events
@@ -277,15 +282,16 @@ class Story:
     async def doing_nothing(self, idle: Simulation) -> None:
         await self.chapter(
             "And if nobody had acted?",
-            "The fall goes on to −34 %. Beside the account: what it was before the reduction, at the same prices.",
+            f"The fall goes on to {demo_words.move(FALL_ON[-1])}. Beside the account as it is: as it was before the reduction, "
+            "at those prices.",
         )
         status = await self.client.margin_status(ACCOUNT)
         for number, shift in enumerate(FALL_ON):
             status = await self.move_to(shift)
             if not self.fast:
                 await asyncio.sleep(STEP_SECONDS / 6)
-            if number % 7 == 6:
+            if number % 6 == 5:
                 self.show(demo_words.step_line(shift, self.prices, status, False))
         plans = [plan async for plan in self.client.liquidations(ACCOUNT)]
         self.facts["bottom"] = {"protected": status, "idle": idle, "reductions": len(plans)}
-        self.show(demo_words.ending(idle, status, len(plans)))
+        self.show(demo_words.ending(FALL_ON[-1], idle, status, len(plans)))

@@ -37,7 +37,7 @@ from debt_mgmt.server.cli.wording import (
     utilization,
 )
 
-TELLING = ("RiskLevelChanged", "TradingStateChanged", "ReductionStarted", "ReductionStepEnded", "ReductionEnded")
+TELLING = ("RiskLevelChanged", "TradingStateChanged", "ReductionStarted", "FillRecorded", "ReductionEnded")
 """Kinds of events that tell why positions were reduced."""
 
 money = amount
@@ -70,14 +70,14 @@ def check_line(order: Order, check: OrderCheck, currency: str, before: str = "")
     verdict = ("FITS", "bold green") if check.fits else ("REFUSED", "bold red")
     available = None if check.before is None else check.before.margin_available
     after = None if check.after is None else check.after
-    share = "" if after is None else f", utilization {utilization(after.margin_utilization, after.equity)}"
-    conditional = "" if check.fits else " it would be"
+    would = "" if check.fits else "would be "
+    share = "" if after is None else f", utilization {would}{utilization(after.margin_utilization, after.equity)}"
     return Text.assemble(
         ("check".ljust(9), "bold"),
         before,
         f"{order_text(order)}: ",
         verdict,
-        f"  needs {amount(check.margin_required)} of {amount(available)} {currency}{share}{conditional}",
+        f"  needs {amount(check.margin_required)} of {amount(available)} {currency}{share}",
     )
 
 
@@ -187,6 +187,11 @@ def next_fall(status: MarginStatus) -> Decimal | None:
     return next((shock.down for shock in status.shocks if shock.target is ShockTarget.LIQUIDATING), None)
 
 
+def tells(event: AuditEvent) -> bool:
+    """Of the fills only those of a reduction."""
+    return event.kind != "FillRecorded" or bool(event.fields().get("plan_id"))
+
+
 def events(found: Sequence[AuditEvent]) -> Table:
     """The journal's own words on why."""
     made = table("at (UTC)", "place", "event", "decided on", right=("place",))
@@ -210,8 +215,9 @@ def reason_of(kind: str, fields: Mapping[str, Any]) -> str:
             plan = fields["reduction"]
             steps = ", ".join(f"{step['side'].lower()} {step['quantity']} {step['symbol']}" for step in plan["steps"])
             return f"plan {plan['plan_id']}: {steps}; {plan.get('reason', '')}"
-        case "ReductionStepEnded":
-            return f"step {fields.get('step', '')} {fields.get('status', fields.get('outcome', ''))}".strip()
+        case "FillRecorded":
+            at = price(Decimal(fields["price"]))
+            return f"plan {fields['plan_id']}: {fields['side'].lower()} {fields['quantity']} {fields['symbol']} at {at}"
         case "ReductionEnded":
             share = fields.get("utilization_after")
             return f"utilization {percent(Decimal(share), 2) if share is not None else 'unknown'}"
@@ -222,10 +228,10 @@ def number_of(text: str | None) -> str:
     return amount(None if text is None else Decimal(text))
 
 
-def ending(idle: Simulation, status: MarginStatus, reductions: int) -> RenderableType:
+def ending(shift: Decimal, idle: Simulation, status: MarginStatus, reductions: int) -> RenderableType:
     """What nobody acting would have given, beside what came of it."""
     nothing = idle.after.figures
-    made = table("at the bottom, −34 %", "nobody acts", "protected", right=("nobody acts", "protected"))
+    made = table(f"at {move(shift)}", "nobody acts", "protected", right=("nobody acts", "protected"))
     rows: list[tuple[str, str, str]] = [
         ("equity", amount(nothing.equity), amount(status.equity)),
         ("margin used", amount(nothing.margin_used), amount(status.margin_used)),

@@ -28,8 +28,7 @@ def table(*columns: str, right: Sequence[str] = (), title: str | None = None, ti
     """An airy table, or a tight one for a narrow screen; the columns named in `right` hold numbers, never broken."""
     made = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 0) if tight else (0, 1),
-        collapse_padding=tight,
+        padding=(0, 1, 0, 0) if tight else (0, 1),
         pad_edge=False,
         title=title,
         title_justify="left",
@@ -167,7 +166,9 @@ def distances_table(shocks: Sequence[ShockDistance], thresholds: Thresholds | No
     return made
 
 
-def ladder_table(rungs: Sequence[tuple[Decimal, MarginFigures]], thresholds: Thresholds | None = None) -> Table:
+def ladder_table(
+    rungs: Sequence[tuple[Decimal, MarginFigures]], thresholds: Thresholds | None = None, *, narrow: bool = False
+) -> Table:
     """The account at a ladder of price moves, all prices together."""
     made = table("prices", "equity", "used", "utilization", "", "level", right=("prices", "equity", "used", ""))
     for shift, figures in rungs:
@@ -175,7 +176,7 @@ def ladder_table(rungs: Sequence[tuple[Decimal, MarginFigures]], thresholds: Thr
             "as then" if shift.is_zero() else f"{'+' if shift > 0 else ''}{percent(shift, 0)}",
             amount(figures.equity),
             amount(figures.margin_used),
-            gauge(full_if_gone(figures), figures.level, ticks=ticks_of(thresholds)),
+            gauge(full_if_gone(figures), figures.level, 10 if narrow else 20, ticks_of(thresholds)),
             utilization(figures.margin_utilization, figures.equity),
             level_text(figures.level),
         )

@@ -12,10 +12,10 @@ from debt_mgmt.core.money import text
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.names import ERROR_REASON
+from debt_mgmt.server.rpc.errors import check_error
 from debt_mgmt.server.rpc.validate import Reader, order_of
 from debt_mgmt.v1 import margin_service_pb2 as wire
-from debt_mgmt.v1 import rejections_pb2, types_pb2
+from debt_mgmt.v1 import types_pb2
 
 if TYPE_CHECKING:
     from debt_mgmt.server.rpc.guard import Call
@@ -36,15 +36,15 @@ def revision_of(engine: Engine, account_id: str) -> types_pb2.Revision:
     return convert.revision(engine.revision(account_id))
 
 
-def result_message(result: CheckResult, engine: Engine, at: datetime, full: bool) -> wire.CheckResult:
-    settings = engine.risk
+def result_message(result: CheckResult, view: AccountView, at: datetime, full: bool) -> wire.CheckResult:
+    settings, level = view.world.settings, view.account.level
     message = wire.CheckResult(
         fits=result.fits,
         reducing=result.reducing,
         margin_required=convert.optional_text(result.margin_required),
         initial_margin=convert.optional_text(result.initial_margin),
         fee_estimate=convert.optional_text(result.fee_estimate),
-        after=convert.margin_figures(result.after, settings),
+        after=convert.margin_figures(result.after, settings, level),
     )
     if result.violations:
         message.violations.extend(convert.violation(one) for one in result.violations)
@@ -54,7 +54,7 @@ def result_message(result: CheckResult, engine: Engine, at: datetime, full: bool
         if result.largest_sell is not None:
             message.largest_sell = text(result.largest_sell)
     if full:
-        message.before.CopyFrom(convert.margin_figures(result.before, settings))
+        message.before.CopyFrom(convert.margin_figures(result.before, settings, level))
         if result.mark is not None:
             message.mark.CopyFrom(convert.mark(result.mark, at, settings.mark_max_age))
     return message
@@ -99,7 +99,7 @@ class Checks:
         return wire.CheckOrderResponse(
             revision=revision_of(engine, request.account_id),
             as_of=convert.timestamp(at),
-            result=result_message(check(view, order, at), engine, at, full=True),
+            result=result_message(check(view, order, at), view, at, full=True),
         )
 
     async def BatchCheckOrders(
@@ -133,7 +133,7 @@ class Checks:
             results=[brief_message(check_brief(view, order, at, hold=hold), view, order, at, full) for order in orders],
         )
         if full:
-            response.before.CopyFrom(convert.margin_figures(view.before, engine.risk))
+            response.before.CopyFrom(convert.margin_figures(view.before, engine.risk, view.account.level))
             marks = {one.symbol: one for one in view.summary.marks}
             marks |= {symbol: one.mark for symbol, one in view.symbols.items()}
             response.marks.extend(convert.mark(one, at, engine.risk.mark_max_age) for one in marks.values())
@@ -153,10 +153,10 @@ class Checks:
                 order = read_order(request.order, view.account.position_mode)
                 full = request.detail == wire.CHECK_DETAIL_FULL
                 result = check(view, order, at, with_largest=full)
-                response.result.CopyFrom(result_message(result, engine, at, full))
+                response.result.CopyFrom(result_message(result, view, at, full))
                 response.revision.CopyFrom(revision_of(engine, request.account_id))
             except Fault as fault:
-                response.error.CopyFrom(error_message(fault))
+                response.error.CopyFrom(check_error(fault, "StreamCheckOrders"))
                 shard, position = engine.house_revision()
                 response.revision.CopyFrom(types_pb2.Revision(shard=shard, position=position))
             response.as_of.CopyFrom(convert.timestamp(at))
@@ -176,12 +176,3 @@ def read_order(message: types_pb2.Order, mode: PositionMode) -> Order:
     order = order_of(read, message, "order", mode)
     read.done()
     return order
-
-
-def error_message(fault: Fault) -> wire.CheckError:
-    message = wire.CheckError(reason=ERROR_REASON.wire[fault.reason], message=fault.message)
-    if isinstance(fault, InvalidRequest):
-        message.field_violations.extend(
-            rejections_pb2.FieldViolation(field=field, description=problem) for field, problem in fault.problems
-        )
-    return message

@@ -364,7 +364,7 @@ def reservation(one: a.Reservation, account: a.Account, world: World) -> margin_
             symbol=one.symbol,
             side=SIDE.wire[one.side],
             quantity=text(one.original_quantity),
-            price=text(one.price) if one.price else None,
+            price=optional_text(one.limit_price),
             reduce_only=one.reduce_only,
             position_side=POSITION_SIDE.wire[one.position_side],
         ),
@@ -416,7 +416,7 @@ def liquidation_step(step: a.ReductionStep) -> margin_service_pb2.LiquidationSte
     if step.done:
         state = margin_service_pb2.LIQUIDATION_STEP_STATE_DONE
         if step.filled_quantity < step.quantity:
-            state, failure = margin_service_pb2.LIQUIDATION_STEP_STATE_FAILED, shortfall(step)
+            state, failure = margin_service_pb2.LIQUIDATION_STEP_STATE_FAILED, step.note or shortfall(step)
     fills = []
     if step.filled_quantity and step.price is not None:
         fills.append(

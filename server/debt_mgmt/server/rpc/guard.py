@@ -1,4 +1,4 @@
-"""The outermost layer of every call: who asks, until when, how long it took, and no exception leaves but as a status."""
+"""The outermost layer of every call: who asks, until when, how long; no exception leaves but as a status."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Guard:
                 if left <= 0:
                     raise Fault(FaultReason.DEADLINE_EXPIRED, "the deadline had passed before anything was done")
                 return await implementation(request, Call(context))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 await self.end(name, context, error)
             finally:
                 observe(perf_counter() - started)
@@ -104,7 +104,7 @@ class Guard:
                     yield response
             except GeneratorExit:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 await self.end(name, context, error)
             finally:
                 observe(perf_counter() - started)
@@ -118,7 +118,9 @@ class Guard:
         if isinstance(error, asyncio.CancelledError) and (context.cancelled() or context.done()):
             raise error
         if isinstance(error, TimeoutError):
-            error = Fault(FaultReason.DEADLINE_EXPIRED, "no answer in time; repeat the request with the same request id")
+            error = Fault(
+                FaultReason.DEADLINE_EXPIRED, "no answer in time; repeat the request with the same request id"
+            )
         status = status_of(error, name)
         self.metrics.failed(name, CODES[status.code])
         await context.abort_with_status(rpc_status.to_status(status))

@@ -243,7 +243,7 @@ class MarginService(Checks, Watching):
         assert isinstance(event, e.ReservationReduced)
         response.reservation.CopyFrom(self.reduced(account, held, event))
         if event.figures is not None:
-            shown = convert.margin_figures(event.figures, self.engine.risk)
+            shown = convert.margin_figures(event.figures, self.engine.risk, account.level)
             if shown.HasField("margin_available"):
                 response.margin_available = shown.margin_available
             if shown.HasField("margin_utilization"):
@@ -293,7 +293,7 @@ class MarginService(Checks, Watching):
             if isinstance(follow, e.ReservationReduced) and follow.reservation_id == command.reservation_id:
                 response.reservation.CopyFrom(self.reduced(account, held, follow))
         if event.figures is not None:
-            response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk))
+            response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk, account.level))
         return response
 
     def fill_of(self, read: Reader, request: wire.RecordFillRequest, account: Account) -> c.RecordFill:
@@ -398,7 +398,7 @@ class MarginService(Checks, Watching):
             result = response.results.add(
                 accepted=outcome.applied,
                 violations=convert.violations(outcome.violations),
-                after=convert.margin_figures(outcome.figures, world.settings),
+                after=convert.margin_figures(outcome.figures, world.settings, account.level),
             )
             if outcome.realized_pnl is not None:
                 result.realized_pnl = text(outcome.realized_pnl)
@@ -406,7 +406,7 @@ class MarginService(Checks, Watching):
 
     def simulated(self, account: Account, summary: Summary, world: World) -> wire.SimulatedAccount:
         return wire.SimulatedAccount(
-            figures=convert.margin_figures(figures(summary), world.settings),
+            figures=convert.margin_figures(figures(summary), world.settings, account.level),
             positions=convert.positions(account, summary, world),
             marks=convert.marks(summary.marks, world.at, world.settings.mark_max_age),
         )

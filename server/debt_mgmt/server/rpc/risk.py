@@ -64,7 +64,6 @@ class RiskService:
         request_id = read.request_id(request.request_id)
         account_id = read.account_id(request.account_id)
         command = read_limits(read, request, engine.risk)
-        read.text(request.reason, "reason")
         read.done()
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetRiskLimitsResponse(
@@ -183,7 +182,8 @@ def read_limits(read: Reader, request: wire.SetRiskLimitsRequest, settings: Risk
     limits = limits_of(read, message, settings)
     fields = tuple(field for name in named for field in LIMIT_FIELDS.get(name, ()))
     chosen = {field: getattr(limits, field) for field in fields}
-    return c.SetLimits(msgspec.structs.replace(Limits(), **chosen), fields)
+    reason = read.text(request.reason, "reason")
+    return c.SetLimits(msgspec.structs.replace(Limits(), **chosen), fields, reason)
 
 
 def limits_of(read: Reader, message: wire.RiskLimits, settings: RiskSettings) -> Limits:
