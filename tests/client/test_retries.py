@@ -1,6 +1,7 @@
 """A call that met an unavailable service is repeated within its timeout, a command with its request id; no other is."""
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_a_slow_service_runs_into_the_default_timeout(service: FakeService) -> N
         service.on(method, slow)
     timeouts = Timeouts(check=0.1, read=0.2, command=0.3, close=0.4)
     with SyncMarginClient(service.target, timeouts=timeouts) as client:
-        calls = [
+        calls: list[Callable[[], object]] = [
             lambda: client.check_order("alice", Order.buy("BTCUSDT", 1)),
             lambda: client.account("alice"),
             lambda: client.deposit("alice", "USDT", 1),

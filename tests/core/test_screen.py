@@ -57,6 +57,7 @@ class Watched(Desk):
         super().__init__(settings, instruments=instruments)
         self.screen = Screen()
         self.value("USDT", USD="1", INR="83")
+        self.value("USD", INR="83")
         self.value("BTC", haircut="0.05", priced_by="BTCUSDT")
         self.value("ETH", haircut="0.1", priced_by="ETHBTC")
         self.value("XRP", priced_by="XRPUSDT")
@@ -143,7 +144,7 @@ class Campaign:
         hedge = rng.random() < 0.25
         desk.open(
             name,
-            currency=rng.choice(("USDT", "USDT", "INR", "USD", "BTC")),
+            currency=rng.choice(("USDT", "USDT", "INR", "USD")),
             asset="USDT",
             position_mode=PositionMode.HEDGE if hedge else PositionMode.ONE_WAY,
             margin_mode=MarginMode.ISOLATED if rng.random() < 0.2 else MarginMode.CROSS,

@@ -12,10 +12,11 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from debt_mgmt.server.config import variable_of
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
-from debt_mgmt.server.postgres import EmbeddedPostgres, read_lock_file
+from debt_mgmt.server.postgres import DATABASE, PORT, USER, EmbeddedPostgres, read_lock_file
 
 PROJECT = Path(__file__).parents[2]
 SERVE = ("debt_mgmt.server", "serve", "--json")
@@ -120,8 +121,22 @@ async def running(
 
 
 @asynccontextmanager
-async def journal_beside(directory: Path) -> AsyncIterator[PostgresJournal]:
-    """The journal, read past the service: through the PostgreSQL that runs, or through one started for that."""
+async def journal_of(program: Program) -> AsyncIterator[PostgresJournal]:
+    """The journal of a service that runs, read past it through its own PostgreSQL."""
+    found = read_lock_file(program.directory / "postgres")
+    assert found is not None, "the service's PostgreSQL does not run"
+    journal = await PostgresJournal.open(
+        f"postgresql://{USER}@/{DATABASE}?host={quote(found.socket_directory, safe='/')}&port={PORT}", migrate=False
+    )
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+@asynccontextmanager
+async def journal_at_rest(directory: Path) -> AsyncIterator[PostgresJournal]:
+    """The journal that a service left, through a PostgreSQL started for the reading."""
     server = EmbeddedPostgres(directory)
     await server.start()
     try:
@@ -135,9 +150,9 @@ async def journal_beside(directory: Path) -> AsyncIterator[PostgresJournal]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process with this id exists and is no zombie."""
+    """Whether a process with this id exists."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-    return state != "Z"
+    return True

@@ -106,6 +106,8 @@ class Engine:
         self.views: OrderedDict[str, AccountView] = OrderedDict()
         self.unscreened: dict[str, Account] = {}
         """Accounts whose screen row is older than their state; loaded before the next mark is screened."""
+        self.loaded: list[str] = []
+        """Accounts loaded into the screen since the last mark, at marks that may be newer than their assessment."""
         self.creating: dict[str, int] = {}
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
@@ -370,20 +372,18 @@ class Engine:
 
     def screened(self, prices: dict[str, Decimal], recorded: bool) -> list[str]:
         """Accounts that the new prices may have moved across a threshold."""
-        loaded = self.load_screen()
+        self.load_screen()
         found: dict[str, None] = {}
         for symbol, price in prices.items():
             found.update(dict.fromkeys(self.screen.mark(symbol, price, recorded=recorded)))
+        loaded, self.loaded = self.loaded, []
         found.update(dict.fromkeys(self.screen.outside(loaded)))
         return list(found)
 
-    def load_screen(self) -> list[str]:
-        """Bring the screen up to the committed state; returns the accounts loaded.
-
-        They are loaded at the present marks, which may be newer than those they were last assessed at.
-        """
+    def load_screen(self) -> None:
+        """Bring the screen up to the committed state."""
         if not self.unscreened:
-            return []
+            return
         world = self.world()
         pending, self.unscreened = self.unscreened, {}
         for account_id, account in pending.items():
@@ -395,7 +395,7 @@ class Engine:
             current = view is not None and view.is_current(account, world)
             summary = view.summary if current and view is not None else summarize(account, world)
             self.screen.update(account, summary, world)
-        return list(pending)
+        self.loaded += pending
 
     async def assess(self, account_ids: Iterable[str]) -> None:
         """Decide where accounts stand at the present marks. One that already waits for that is not queued again."""
