@@ -115,7 +115,7 @@ async def test_a_timeout_is_for_the_call_with_all_its_attempts(
         begin = time.monotonic()
         with pytest.raises(errors.JournalUnavailable):
             await client.account("alice", timeout=timeout)
-        assert 0.1 < time.monotonic() - begin < 1
+        assert 0.1 < time.monotonic() - begin < 5
     assert len(service.sent("GetAccount")) > 3
 
 
@@ -124,7 +124,8 @@ def test_a_slow_service_runs_into_the_default_timeout(service: FakeService) -> N
 
     def slow(_: Any, context: Any) -> Any:
         seen.append(context.time_remaining() or 0)
-        service.idle(context)
+        service.leaving.wait(5)
+        context.abort(grpc.StatusCode.CANCELLED, "too late")
 
     for method in ("CheckOrder", "GetAccount", "Deposit", "ClosePosition"):
         service.on(method, slow)

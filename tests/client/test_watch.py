@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -107,21 +108,38 @@ async def test_a_drained_stream_is_opened_again(service: FakeService, client: Ma
 
 async def test_silence_is_reported_and_ends_a_dead_connection(service: FakeService, client: MarginClient) -> None:
     script = Script(service, [said("snapshot"), service.idle], [said("heartbeat", at=1)])
-    async with client.watch_margin(max_staleness=0.2) as watch:
-        events = [await anext(watch) for _ in range(5)]
-        assert [type(event) for event in events] == [Snapshot, Stale, Stale, Disconnected, Reconnected]
-        assert 0.2 <= events[1].stale_for.total_seconds() < 0.4  # type: ignore[union-attr]
-        assert 0.4 <= events[2].stale_for.total_seconds() < 0.6  # type: ignore[union-attr]
-        assert watch.stale_for.total_seconds() < 0.2
+    events = []
+    async with client.watch_margin(max_staleness=0.3) as watch:
+        async for event in watch:
+            events.append(event)
+            if isinstance(event, Reconnected):
+                break
+        longest = silence_reported(events)
+        assert watch.stale_for < longest
     assert len(script.tokens()) == 2
 
 
 def test_the_blocking_watch_reports_silence_too(service: FakeService, sync_client: SyncMarginClient) -> None:
     Script(service, [said("snapshot"), service.idle], [said("heartbeat", at=1)])
-    with sync_client.watch_margin(max_staleness=0.2) as watch:
-        kinds = [type(next(watch)) for _ in range(5)]
-        assert kinds == [Snapshot, Stale, Stale, Disconnected, Reconnected]
-        assert watch.stale_for.total_seconds() < 0.2
+    events = []
+    with sync_client.watch_margin(max_staleness=0.3) as watch:
+        for event in watch:
+            events.append(event)
+            if isinstance(event, Reconnected):
+                break
+        assert watch.stale_for < silence_reported(events)
+
+
+def silence_reported(events: list[Any]) -> timedelta:
+    """The longest silence reported: after 0.3 s first, after 0.6 s the connection is dead."""
+    kinds = [type(event) for event in events]
+    assert kinds[:3] == [Snapshot, Stale, Stale]
+    assert [kind for kind in kinds if kind is not Stale] == [Snapshot, Disconnected, Reconnected]
+    silences = [event.stale_for for event in events if isinstance(event, Stale)]
+    assert silences == sorted(silences)
+    assert silences[0] >= timedelta(seconds=0.3)
+    assert silences[1] >= timedelta(seconds=0.6)
+    return silences[-1]
 
 
 async def test_what_can_not_be_helped_is_raised_and_ends_it(service: FakeService, client: MarginClient) -> None:
@@ -138,7 +156,7 @@ async def test_a_service_that_is_not_there_is_raised() -> None:
         begin = time.monotonic()
         with pytest.raises(Unavailable):
             await anext(client.watch_margin())
-        assert 0.3 <= time.monotonic() - begin < 3
+        assert 0.3 <= time.monotonic() - begin < 10
     with SyncMarginClient("127.0.0.1:1", timeouts=Timeouts(read=0.3)) as blocking, pytest.raises(Unavailable):
         next(blocking.watch_margin())
 
@@ -146,10 +164,11 @@ async def test_a_service_that_is_not_there_is_raised() -> None:
 async def test_closing_ends_it_for_who_waits(service: FakeService, client: MarginClient) -> None:
     Script(service, [said("snapshot"), service.idle])
     watch = client.watch_margin()
+    assert isinstance(await anext(watch), Snapshot)
     waiting = asyncio.ensure_future(collect(watch))
     await asyncio.sleep(0.1)
     watch.close()
-    assert [type(event) for event in await asyncio.wait_for(waiting, 2)] == [Snapshot]
+    assert await asyncio.wait_for(waiting, 2) == []
 
 
 async def collect(watch: Any) -> list[Any]:
@@ -159,30 +178,34 @@ async def collect(watch: Any) -> list[Any]:
 async def test_closing_the_client_ends_its_watches(service: FakeService) -> None:
     Script(service, [said("snapshot"), service.idle])
     async with MarginClient(service.target) as client:
-        waiting = asyncio.ensure_future(collect(client.watch_margin()))
+        watch = client.watch_margin()
+        assert isinstance(await anext(watch), Snapshot)
+        waiting = asyncio.ensure_future(collect(watch))
         await asyncio.sleep(0.1)
-    assert [type(event) for event in await asyncio.wait_for(waiting, 2)] == [Snapshot]
+    assert await asyncio.wait_for(waiting, 2) == []
 
 
 async def test_closing_ends_it_while_it_waits_to_connect_again(service: FakeService, client: MarginClient) -> None:
-    always = [broken]
-    Script(service, FIRST, *([always] * 100))
+    def busy(context: grpc.ServicerContext) -> None:
+        fail(context, grpc.StatusCode.UNAVAILABLE, "OVERLOADED", retry_after=0.9)
+
+    Script(service, [said("snapshot"), busy])
     watch = client.watch_margin()
-    for _ in range(4):
-        await anext(watch)
+    assert [type(await anext(watch)) for _ in range(2)] == [Snapshot, Disconnected]
     waiting = asyncio.ensure_future(collect(watch))
-    await asyncio.sleep(1)
+    await asyncio.sleep(0.1)
     begin = time.monotonic()
     watch.close()
     assert await asyncio.wait_for(waiting, 2) == []
-    assert time.monotonic() - begin < 0.2
+    assert time.monotonic() - begin < 0.5
 
 
 def test_another_thread_ends_the_blocking_watch(service: FakeService, sync_client: SyncMarginClient) -> None:
     Script(service, [said("snapshot"), service.idle])
     watch = sync_client.watch_margin()
+    assert isinstance(next(watch), Snapshot)
     threading.Timer(0.2, watch.close).start()
-    assert [type(event) for event in watch] == [Snapshot]
+    assert list(watch) == []
     begin = time.monotonic()
     while any(thread.name == "debt-mgmt-watch" for thread in threading.enumerate()):
         assert time.monotonic() - begin < 2

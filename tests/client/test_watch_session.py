@@ -249,7 +249,7 @@ def test_clocks_that_differ_or_drift_are_not_stale() -> None:
     for skew in (-3600, 0, 3600):
         watched = Watched()
         watched.connect()
-        for minute in range(600):
+        for minute in range(3000):
             at = skew + minute * 60 * 0.9999
             events = [*watched.hear(said("heartbeat", at=at), after=58), *watched.wait(0)]
             watched.now += 2

@@ -32,7 +32,9 @@ INSTRUMENTS = (
     linear("DOTUSDT", lot="0.1", tick="0.001", kind=InstrumentKind.SPOT_MARGIN),
     inverse("ETHUSD", contract_size="10", table=STEPPED_TIERS),
     inverse("XRPUSD", contract_size="10", rules=ON_ENTRY),
-    msgspec.structs.replace(linear("ETHUSDT", lot="0.01", tick="0.00001", table=FLAT), symbol="ETHBTC", quote="BTC", settle="BTC"),
+    msgspec.structs.replace(
+        linear("ETHUSDT", lot="0.01", tick="0.00001", table=FLAT), symbol="ETHBTC", quote="BTC", settle="BTC"
+    ),
 )
 PRICES = {
     "BTCUSDT": "60000",

@@ -19,11 +19,12 @@ from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.postgres import DATABASE, PORT, USER, EmbeddedPostgres, read_lock_file
 
 PROJECT = Path(__file__).parents[2]
-SERVE = ("debt_mgmt.server", "serve", "--json")
+SERVE = ("tests.durability.with_venue",)
 """The command that everybody starts the service with."""
 
 POLL_SECONDS = 0.01
 START_SECONDS = 60.0
+POSTGRES_SECONDS = 10.0
 
 numbers = itertools.count(1)
 
@@ -88,10 +89,20 @@ class Program:
         return self
 
     def kill(self) -> None:
-        """kill -9; nothing of it runs when this returns."""
+        """kill -9. Its PostgreSQL hears of it from the kernel, and ends a little later."""
         with contextlib.suppress(ProcessLookupError):
             self.child.kill()
         self.child.wait()
+
+    async def clear_away(self) -> None:
+        """kill -9 of what still runs; afterwards nothing uses the data directory."""
+        pid = self.postgres_pid()
+        self.kill()
+        until = time.perf_counter() + POSTGRES_SECONDS
+        while pid is not None and is_alive(pid):
+            if time.perf_counter() > until:
+                os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self, seconds: float = 30.0) -> int:
         """SIGTERM, and the status that the service ends with."""
@@ -112,12 +123,12 @@ class Program:
 async def running(
     directory: Path, settings: Mapping[str, str] | None = None, command: Sequence[str] = SERVE
 ) -> AsyncIterator[Program]:
-    """A service that is up, killed at the end if it still runs."""
+    """A service that is up; what still runs of it at the end is killed."""
     program = Program(directory, settings, command)
     try:
         yield await program.ready()
     finally:
-        program.kill()
+        await program.clear_away()
 
 
 @asynccontextmanager

@@ -19,9 +19,12 @@ from debt_mgmt.core.commands import Order
 from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
 from debt_mgmt.core.margin import figures_of, unit_margin
 from debt_mgmt.core.market import Mark
-from debt_mgmt.core.money import ZERO, floor_to_step, owned, ratio, required
+from debt_mgmt.core.money import ONE, ZERO, floor_to_step, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 from debt_mgmt.core.view import AccountView, SymbolView
+
+LEAST_GAP = Decimal("1E-20")
+"""Share of a lot within which the rounding of a division can hide one more lot."""
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -344,10 +347,7 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
             )
         )
     if limits.max_exposure_notional is not None:
-        others = exposure_without(view, instrument.symbol)
-        if not symbol.use.one_way:
-            opposite = symbol.side(side.opposite).worst
-            others += notional(instrument, opposite, symbol.mark.price) * rate
+        others = other_exposure(view, symbol, side)
         exposure = others + value * rate
         if exposure > limits.max_exposure_notional:
             limit = limits.max_exposure_notional
@@ -361,6 +361,33 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
                 )
             )
     return found
+
+
+def size_caps(view: AccountView, symbol: SymbolView, side: Side) -> list[Decimal]:
+    """What every limit on size leaves for one more order on this side, in contracts; a tier's bound is not included."""
+    instrument, limits = symbol.instrument, view.limits
+    caps = [] if instrument.max_quantity is None else [instrument.max_quantity]
+    if not view.limits_on_size and symbol.tier_notional is None:
+        return caps
+    worst, contract = symbol.side(side).worst, notional(instrument, ONE, symbol.mark.price)
+    if symbol.tier_notional is not None:
+        caps.append(symbol.tier_notional / contract - worst)
+    if limits.max_position_quantity is not None:
+        caps.append(limits.max_position_quantity - worst)
+    if limits.max_position_notional is not None:
+        caps.append(limits.max_position_notional / (contract * symbol.rate) - worst)
+    if limits.max_exposure_notional is not None:
+        left = max(ZERO, limits.max_exposure_notional - other_exposure(view, symbol, side))
+        caps.append(left / (contract * symbol.rate) - worst)
+    return caps
+
+
+def other_exposure(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
+    """Unsigned notional, in the account's currency, of all that an order on this side does not change."""
+    others = exposure_without(view, symbol.instrument.symbol)
+    if not symbol.use.one_way:
+        others += notional(symbol.instrument, symbol.side(side.opposite).worst, symbol.mark.price) * symbol.rate
+    return others
 
 
 def exposure_without(view: AccountView, excluded: str) -> Decimal:
@@ -480,13 +507,15 @@ def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Or
     budget = max(ZERO, min(view.available / settings.margin_buffer, view.most_used - view.used)) / symbol.rate
     affordable = meets.affordable(budget, unit)
     if affordable is not None:
-        if instrument.max_quantity is not None:
-            affordable = min(affordable, instrument.max_quantity)
-        guess = floor_to_step(max(ZERO, affordable), lot)
-        if guess < minimum:
-            return ZERO
-        if passes(guess) and (guess + lot - affordable > LEAST_GAP * lot or not passes(guess + lot)):
-            return guess
+        most = max(ZERO, min([affordable, *size_caps(view, symbol, side)]))
+        whole = floor_to_step(most, lot)
+        if whole + lot - most <= lot * LEAST_GAP:
+            whole += lot
+        for quantity in (whole, whole - lot, whole - 2 * lot):
+            if quantity < minimum:
+                return ZERO
+            if passes(quantity):
+                return quantity
     ceiling = meets.offset + (meets.before + budget) / unit + lot
     if instrument.max_quantity is not None:
         ceiling = min(ceiling, instrument.max_quantity)

@@ -294,7 +294,8 @@ def assess_reduction(draft: Draft, summary: Summary) -> None:
     if account.level is RiskLevel.LIQUIDATING and any(not one.isolated for one in summary.positions):
         used, equity = text(required(summary.used)), text(owned(summary.equity))
         plan = forced_plan(summary, draft.world, draft.next_id, f"margin used {used} of equity {equity}")
-        start_reduction(draft, summary, plan)
+        if plan.steps:
+            start_reduction(draft, summary, plan)
     elif doomed:
         plan_id = draft.next_id
         steps = isolated_steps(plan_id, doomed, first=1)

@@ -213,13 +213,13 @@ class AccountView:
         self.used += added
         self.occupied.add(symbol.instrument.symbol)
         symbol.sides.clear()
-        for other in self.symbols.values():
-            other.largest.clear()
 
     def count(self) -> None:
         """Count an accepted order that holds no margin."""
         self.open_reservations += 1
         self.orders_added += 1
+        for symbol in self.symbols.values():
+            symbol.largest.clear()
 
 
 def standing_violations(account: Account, world: World, summary: Summary) -> tuple[Violation, ...]:

@@ -29,6 +29,7 @@ from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.serve import fastest_loop
 from debt_mgmt.server.cli.session import Exit, Failed, Json, client_of, finish
 from debt_mgmt.server.cli.temporary import temporary_service
+from debt_mgmt.server.cli.wording import amount, move
 from debt_mgmt.server.config import Settings
 
 ACCOUNT = "demo"
@@ -162,11 +163,7 @@ class Story:
         self.facts["fits"] = {"order": FIRST, "check": check}
         self.show(demo_words.check_line(FIRST, check, CURRENCY))
         held = await self.client.reserve(ACCOUNT, FIRST)
-        self.show(
-            demo_words.said(
-                "held", f"margin available {demo_words.money(held.margin_available)} while the order is out"
-            )
-        )
+        self.show(demo_words.said("held", f"margin available {amount(held.margin_available)} while the order is out"))
         await self.fill(FIRST, held.reservation_id)
         held = await self.client.reserve(ACCOUNT, SECOND)
         held.raise_if_refused()
@@ -202,7 +199,7 @@ class Story:
         again = await self.client.check_order(ACCOUNT, largest)
         self.facts["refused"] = {"order": TOO_LARGE, "check": check}
         self.facts["largest"] = {"order": largest, "check": again}
-        self.show(demo_words.check_line(largest, again, CURRENCY, "the largest that fits: "))
+        self.show(demo_words.check_line(largest, again, CURRENCY, "the largest, "))
 
     async def distances(self) -> None:
         await self.chapter(
@@ -282,8 +279,7 @@ class Story:
     async def doing_nothing(self, idle: Simulation) -> None:
         await self.chapter(
             "And if nobody had acted?",
-            f"The fall goes on to {demo_words.move(FALL_ON[-1])}. Beside the account as it is: as it was before the reduction, "
-            "at those prices.",
+            f"The fall goes on to {move(FALL_ON[-1])}. Beside the account: what it was before the reduction, then.",
         )
         status = await self.client.margin_status(ACCOUNT)
         for number, shift in enumerate(FALL_ON):

@@ -40,8 +40,6 @@ from debt_mgmt.server.cli.wording import (
 TELLING = ("RiskLevelChanged", "TradingStateChanged", "ReductionStarted", "FillRecorded", "ReductionEnded")
 """Kinds of events that tell why positions were reduced."""
 
-money = amount
-
 
 def said(word: str, text: str) -> Text:
     """A line with what was done before it."""
@@ -120,7 +118,7 @@ def step_line(shift: Decimal, prices: Mapping[str, Decimal], shown: Alert | Marg
         gauge(share, level, cells=20),
         (f" {percent(share):>7}  ", "bold"),
         level_text(level),
-        ("  → acts now", "bold red") if acting else "",
+        (" → acts", "bold red") if acting else "",
     )
 
 
@@ -133,7 +131,7 @@ def alert_line(alert: Alert) -> Text:
 def exits_line(more: Order, refused: OrderCheck, less: Order, fits: OrderCheck) -> Text:
     reason = refused.violations[0].reason.value if refused.violations else ""
     return Text.assemble(
-        "          new risk stops, exits stay open: ",
+        "          no new risk, exits stay open: ",
         f"{order_text(more)} ",
         ("FITS", "bold green") if refused.fits else (f"REFUSED {reason}", "bold red"),
         f", {order_text(less)} ",

@@ -36,6 +36,11 @@ class Output:
             for part in parts:
                 self.out.print(part)
 
+    def paste(self, text: str) -> None:
+        """Prints lines for people to copy: left whole, however narrow the screen."""
+        if not self.as_json:
+            self.out.print(text, style="cyan", markup=False, soft_wrap=True)
+
     def document(self, **members: Any) -> None:
         """Prints one JSON document; nothing where it was not asked for."""
         if self.as_json:

@@ -6,14 +6,15 @@ import itertools
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from debt_mgmt.client import (
     AssetAmount,
@@ -34,14 +35,19 @@ from debt_mgmt.server.cli.temporary import temporary_service
 from debt_mgmt.server.cli.typed import Holding
 from debt_mgmt.server.cli.wording import listed, moment
 from debt_mgmt.server.config import Settings
-from debt_mgmt.server.prices.tape import Instant, TapeError, read_tape
+from debt_mgmt.server.prices.tape import Instant, TapeError, paced, read_tape
 
 HOLDINGS = (Holding("BTCUSD", Decimal("1.946")), Holding("ETHUSD", Decimal("59.47")))
 """What is opened where nothing else is said, and when."""
+CAPITAL = Decimal(10_000)
+LEVERAGE = Decimal(5)
 OPENED_AT = datetime(2017, 9, 4, tzinfo=UTC)
 
 REPEAT_SECONDS = 5.0
 """At slow speeds the last prices are given again this often, so that they do not count as old between two instants."""
+
+
+MAX = float("inf")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -64,12 +70,12 @@ class Plan(msgspec.Struct, frozen=True):
 def pace_of(text: str) -> float:
     """`max`, or how many times faster than the market was."""
     if text == "max":
-        return 0.0
+        return MAX
     try:
         pace = float(text)
     except ValueError:
         pace = 0.0
-    if not 0 < pace < float("inf"):
+    if not pace > 0:
         raise typer.BadParameter(f"{text!r} is no speed: write max, or how many times faster than the market was: 60")
     return pace
 
@@ -77,8 +83,9 @@ def pace_of(text: str) -> float:
 def replay(
     tape: Annotated[Path, typer.Argument(help="CSV of timestamp_ms, symbol, …, close; plain or .gz.")],
     speed: Annotated[
-        float, typer.Option(parser=pace_of, metavar="SPEED", help="max, or so many times the market's own speed.")
-    ] = 0.0,
+        float | None,
+        typer.Option(parser=pace_of, metavar="SPEED", help="max (default), or so many times the market's own speed."),
+    ] = None,
     start: Annotated[
         datetime | None,
         typer.Option("--from", parser=time_of, metavar="TIME", help="Play from here; else from --open-at."),
@@ -86,8 +93,12 @@ def replay(
     end: Annotated[datetime | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Up to here.")] = None,
     account: Annotated[str | None, typer.Option(help="Id of the account that is made; else one of its own.")] = None,
     currency: Annotated[str, typer.Option(help="Currency of its capital.")] = "USD",
-    capital: Annotated[Decimal, typer.Option(parser=typed.number_of, metavar="AMOUNT")] = Decimal(10_000),
-    leverage: Annotated[Decimal, typer.Option(parser=typed.number_of, metavar="TIMES")] = Decimal(5),
+    capital: Annotated[
+        Decimal | None, typer.Option(parser=typed.number_of, metavar="AMOUNT", help="Its capital; 10000 unless given.")
+    ] = None,
+    leverage: Annotated[
+        Decimal | None, typer.Option(parser=typed.number_of, metavar="TIMES", help="Its leverage; 5 unless given.")
+    ] = None,
     opened: Annotated[
         list[Holding] | None,
         typer.Option(
@@ -133,13 +144,13 @@ def replay(
             tape=tape,
             account_id=account or f"replay-{uuid.uuid4().hex[:8]}",
             currency=currency,
-            capital=capital,
-            leverage=leverage,
+            capital=CAPITAL if capital is None else capital,
+            leverage=LEVERAGE if leverage is None else leverage,
             holdings=tuple(opened or HOLDINGS),
             opened_at=opened_at or (OPENED_AT if not opened else None),
             start=start,
             end=end,
-            pace=speed or None,
+            pace=None if speed in (None, MAX) else speed,
             defines_instruments=alone,
         )
 
@@ -198,11 +209,9 @@ def load(plan: Plan) -> list[Instant]:
     """The tape's instants, in order of time, no earlier than needed to know every price when the playing begins."""
     try:
         film = list(read_tape(plan.tape))
-    except (OSError, TapeError) as error:
-        raise Failed(f"{plan.tape} can't be played: {error}") from None
-    if not film:
-        raise Failed(f"{plan.tape} has no prices")
-    on_tape = {symbol for instant in film for symbol in instant.prices}
+    except TapeError as error:
+        raise Failed(f"the tape can't be played: {error}") from None
+    on_tape = {symbol for instant in film for symbol, _ in instant.prices}
     if unknown := [one.symbol for one in plan.holdings if one.symbol not in on_tape]:
         raise Failed(
             f"{plan.tape} has no prices of {listed(unknown)}, only of {listed(sorted(on_tape))}: "
@@ -216,56 +225,88 @@ def opening_of(plan: Plan, film: Sequence[Instant]) -> int:
     needed = {one.symbol for one in plan.holdings}
     known: set[str] = set()
     for number, instant in enumerate(film):
-        known |= instant.prices.keys()
-        if needed <= known and (plan.opened_at is None or instant.at >= plan.opened_at):
+        known |= {symbol for symbol, _ in instant.prices}
+        if needed <= known and (plan.opened_at is None or instant.time >= plan.opened_at):
             return number
     when = "" if plan.opened_at is None else f" at or after {moment(plan.opened_at)} UTC"
     raise Failed(
         f"{plan.tape} has no instant{when} with prices of {listed(sorted(needed))}; "
-        f"it goes from {moment(film[0].at)} to {moment(film[-1].at)} UTC: see --open-at"
+        f"it goes from {moment(film[0].time)} to {moment(film[-1].time)} UTC: see --open-at"
     )
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """Which instants of the film are played, and at which one the positions are opened."""
+
+    first: int
+    opening: int
+    last: int
+    """One after the last."""
+
+
+def scene_of(plan: Plan, film: Sequence[Instant]) -> Scene:
+    opening = opening_of(plan, film)
+    end = len(film)
+    first = opening
+    if plan.start is not None:
+        first = min(opening, next((n for n, one in enumerate(film) if one.time >= plan.start), end))
+    last = end
+    if plan.end is not None:
+        last = next((n for n, one in enumerate(film) if one.time > plan.end), end)
+    if last <= opening:
+        raise Failed(f"the playing ends before the positions are opened, at {moment(film[opening].time)} UTC")
+    return Scene(first, opening, last)
 
 
 async def played(client: MarginClient, output: Output, plan: Plan, film: Sequence[Instant]) -> Replayed:
     """Play the film: open the account, publish every instant, and record what follows."""
-    opening = opening_of(plan, film)
-    first = (
-        opening if plan.start is None else next((n for n, one in enumerate(film) if one.at >= plan.start), len(film))
-    )
-    first = min(first, opening)
-    last = len(film) if plan.end is None else next((n for n, one in enumerate(film) if one.at > plan.end), len(film))
-    if last <= opening:
-        raise Failed(f"the playing ends before the positions are opened, at {moment(film[opening].at)} UTC")
+    scene = scene_of(plan, film)
     symbols = await playable(client, output, plan, film)
-    await client.create_account(
-        plan.account_id, currency=plan.currency, initial_deposit=AssetAmount(plan.currency, plan.capital)
-    )
+    await open_account(client, plan)
+    recorder = Recorder(plan.account_id, str(plan.tape), plan.currency)
+    prices = {symbol: price for instant in film[: scene.first] for symbol, price in instant.prices}
+    now = film[scene.first].time
+
+    async def waiting(seconds: float) -> None:
+        """Sleep, giving the last prices again now and then."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > REPEAT_SECONDS:
+            await asyncio.sleep(REPEAT_SECONDS)
+            await publish(client, prices, symbols, now)
+        await asyncio.sleep(max(left, 0))
+
+    began = time.monotonic()
+    with progress_on(output) as progress:
+        task = progress.add_task("", total=scene.last - scene.first, at="")
+        number = scene.first
+        async for instant in paced(film[scene.first : scene.last], plan.pace, sleep=waiting):
+            now = instant.time
+            prices.update(instant.prices)
+            fresh = prices if number == scene.first else dict(instant.prices)
+            published = await publish(client, fresh, symbols, now)
+            if number == scene.first and published.quarantined_count:
+                published = await publish(client, fresh, symbols, now)
+            recorder.count(published)
+            if number == scene.opening:
+                await open_positions(client, plan, prices)
+                recorder.opened(now, plan.holdings, prices)
+            if number >= scene.opening:
+                lines = await recorder.look(client, now, prices)
+                if plan.pace is not None:
+                    tell(output, progress, lines)
+            number += 1
+            progress.update(task, advance=1, at=f"{moment(now)[:16]} UTC")
+    recorder.seconds = time.monotonic() - began
+    return await recorder.finished(client)
+
+
+async def open_account(client: MarginClient, plan: Plan) -> None:
+    """A sandbox account with the plan's capital and leverage."""
+    capital = AssetAmount(plan.currency, plan.capital)
+    await client.create_account(plan.account_id, currency=plan.currency, initial_deposit=capital)
     for holding in plan.holdings:
         outcome = await client.set_leverage(plan.account_id, holding.symbol, plan.leverage)
         outcome.raise_if_refused()
-    prices: dict[str, Decimal] = {}
-    for instant in film[:first]:
-        prices |= instant.prices
-    recorder = Recorder(plan.account_id, str(plan.tape), plan.currency)
-    began = time.monotonic()
-    with progress_on(output) as progress:
-        task = progress.add_task("", total=last - first, at="")
-        for number, instant in enumerate(film[first:last], start=first):
-            if number > first:
-                await paced(client, plan, film[number - 1], instant, prices, symbols)
-            fresh = instant.prices if number > first else prices | instant.prices
-            prices |= instant.prices
-            published = await publish(client, fresh, symbols, instant.at)
-            recorder.count(published)
-            if number == opening:
-                await open_positions(client, plan, prices)
-                recorder.opened(instant.at, plan.holdings, prices)
-            if number >= opening:
-                for line in await recorder.look(client, instant.at, prices):
-                    tell(output, progress, line)
-            progress.update(task, advance=1, at=f"{moment(instant.at)[:16]} UTC")
-    recorder.seconds = time.monotonic() - began
-    return await recorder.finished(client)
 
 
 def progress_on(output: Output) -> Progress:
@@ -281,19 +322,18 @@ def progress_on(output: Output) -> Progress:
     )
 
 
-def tell(output: Output, progress: Progress, line: Any) -> None:
-    """Print above the progress bar, on stdout."""
-    if output.as_json:
-        return
-    if output.out.is_terminal and not progress.disable:
-        progress.console.print(line)
-    else:
-        output.show(line)
+def tell(output: Output, progress: Progress, lines: list[Text]) -> None:
+    """Show what happened while the playing goes on, above the progress bar where there is one."""
+    if progress.disable or not output.out.is_terminal:
+        output.show(*lines)
+    elif not output.as_json:
+        for line in lines:
+            progress.console.print(line)
 
 
 async def playable(client: MarginClient, output: Output, plan: Plan, film: Sequence[Instant]) -> set[str]:
     """The tape's symbols that the service knows. A service of our own learns the ones that are held."""
-    on_tape = {symbol for instant in film for symbol in instant.prices}
+    on_tape = {symbol for instant in film for symbol, _ in instant.prices}
     known = {one.symbol for one in await client.instruments(symbols=sorted(on_tape))}
     missing = [one.symbol for one in plan.holdings if one.symbol not in known]
     if missing and not plan.defines_instruments:
@@ -333,24 +373,6 @@ async def publish(
         if symbol in symbols
     ]
     return await client.publish_marks(marks, clock=MarkClock.TAPE, settle=True)
-
-
-async def paced(
-    client: MarginClient,
-    plan: Plan,
-    before: Instant,
-    after: Instant,
-    prices: Mapping[str, Decimal],
-    symbols: set[str],
-) -> None:
-    """Wait as long as the market did, at the speed asked for."""
-    if plan.pace is None:
-        return
-    until = time.monotonic() + (after.at - before.at) / timedelta(seconds=1) / plan.pace
-    while (left := until - time.monotonic()) > REPEAT_SECONDS:
-        await asyncio.sleep(REPEAT_SECONDS)
-        await publish(client, prices, symbols, before.at)
-    await asyncio.sleep(max(left, 0))
 
 
 async def open_positions(client: MarginClient, plan: Plan, prices: Mapping[str, Decimal]) -> None:

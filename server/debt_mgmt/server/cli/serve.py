@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.segment import Segment
-from rich.style import Style
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -57,7 +55,11 @@ def serve(
     configure_logs(settings)
 
     def ready(service: RunningService) -> None:
-        output.show(announcement(settings, service.port, service.metrics_port, demo))
+        output.show(announcement(settings, service.port, service.metrics_port))
+        if demo:
+            output.show(Text("\nTry it in another terminal", "bold"))
+            output.paste(first_calls(target_of(settings.server.host, service.port)))
+        output.show(Text("\nctrl-c stops it", "dim"))
         output.line(**facts(settings, service.port, service.metrics_port, demo))
 
     try:
@@ -120,9 +122,9 @@ def target_of(host: str, port: int) -> str:
     return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
 
 
-def announcement(settings: Settings, port: int, metrics_port: int, demo: bool) -> Group:
+def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
     """What a person who started the service wants to know."""
-    host, target = settings.server.host, target_of(settings.server.host, port)
+    host = settings.server.host
     reach = "reached by other machines, in the clear" if settings.server.insecure else "this machine only"
     places = Table.grid(padding=(0, 2))
     places.add_row("gRPC", Text.assemble((f"{host}:{port}", "bold"), f"  {reach}"))
@@ -140,22 +142,7 @@ def announcement(settings: Settings, port: int, metrics_port: int, demo: bool) -
     if len(different) > CHANGED_SHOWN:
         places.add_row("setting", f"and {len(different) - CHANGED_SHOWN} more that are not the default")
     parts: list[Any] = [Text(f"debt-mgmt {version()} serves", "bold green"), places]
-    if demo:
-        parts += [Text("\nTry it in another terminal", "bold"), Pasteable(first_calls(target))]
-    parts.append(Text("\nctrl-c stops it.", "dim"))
     return Group(*parts)
-
-
-class Pasteable:
-    """Lines that are left whole, however narrow the screen, so that they can be copied."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in self.text.splitlines():
-            yield Segment(line, Style(color="cyan"))
-            yield Segment.line()
 
 
 def first_calls(target: str) -> str:

@@ -13,6 +13,10 @@ import msgspec
 from debt_mgmt.server.config import DatabaseSection, ServerSection, Settings
 
 
+PASSABLE = 0o711
+"""Started by root, the journal's PostgreSQL runs as another user, who must get through to its own closed folder."""
+
+
 def for_a_while(
     settings: Settings, folder: Path, *, fee_rate: Decimal | None = None, slippage_rate: Decimal | None = None
 ) -> Settings:
@@ -39,6 +43,7 @@ async def temporary_service(
 
     logging.getLogger("debt_mgmt").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="debt-mgmt-"))
+    folder.chmod(PASSABLE)
     try:
         service = await start(for_a_while(settings, folder, fee_rate=fee_rate, slippage_rate=slippage_rate))
         try:

@@ -56,6 +56,8 @@ class LogState(Generic[Entity, Event]):
         self._apply = apply
         self._codec = codec
         self._remember_requests = remember_requests
+        self._fact: _Fact | None = None
+        """What the row before told of: the rows that follow it in the same command belong to it."""
 
     def fold(self, rows: Iterable[Row], changes: list[Change[Entity, Event]] | None = None) -> int:
         """Apply the rows that follow the head, collect what they changed, and return the number of events.
@@ -82,7 +84,12 @@ class LogState(Generic[Entity, Event]):
                     if row.request_id:
                         note(key, row.request_id, row.request_digest, row.position, row.at)
                     if (fact_id := fact_id_of(event)) != "":
-                        note(key, fact_id, row.request_digest, row.position, row.at)
+                        self._fact = _Fact(key, fact_id, row.request_id, row.request_digest)
+                    fact = self._fact
+                    if fact is not None and fact.told_by(row):
+                        note(key, fact.fact_id, row.request_digest, row.position, row.at)
+                    else:
+                        self._fact = None
                 if changes is not None:
                     changes.append(Change(key, event, row.position, row.at, entity))
             self.head, self.at = Head(row.position, row.hash), row.at
@@ -165,6 +172,18 @@ class LogState(Generic[Entity, Event]):
         for start in range(0, len(keys), _ENTITIES_PER_TURN):
             yield [(key, encode(entities[key])) for key in keys[start : start + _ENTITIES_PER_TURN]]
             await asyncio.sleep(0)
+
+
+class _Fact(NamedTuple):
+    """Something that counts once, and what the rows of the command that told of it have in common."""
+
+    key: str
+    fact_id: str
+    request_id: str
+    digest: bytes | None
+
+    def told_by(self, row: Row) -> bool:
+        return (row.account_id, row.request_id, row.request_digest) == (self.key, self.request_id, self.digest)
 
 
 class _Contents(msgspec.Struct, frozen=True):

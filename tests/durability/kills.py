@@ -1,0 +1,176 @@
+"""Kill -9 of the service and of its PostgreSQL, again and again while callers trade, and the proof after each."""
+
+import asyncio
+import os
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from enum import Enum
+from pathlib import Path
+
+from tests.durability.load import Acknowledged, Line, Load, repeat
+from tests.durability.program import Program, journal_at_rest, journal_of
+from tests.durability.proof import Proof, check_snapshots
+
+REPEATED_EACH_ROUND = 60
+KEPT_FOR_REPEATING = 2_000
+OUTAGE_SECONDS_MOST = 20.0
+
+
+class Victim(Enum):
+    """What is killed in a round."""
+
+    SERVICE = "service"
+    BOTH = "service and PostgreSQL"
+    SERVICE_TWICE = "service, and once more while it starts"
+    POSTGRES = "PostgreSQL"
+
+
+class Figures:
+    """What a run came to."""
+
+    def __init__(self) -> None:
+        self.rounds: Counter[Victim] = Counter()
+        self.start_seconds: list[float] = []
+        self.outage_seconds: list[float] = []
+        """From the kill of PostgreSQL to the next answer."""
+        self.acknowledged = 0
+        self.repeated_alike = 0
+
+    def __str__(self) -> str:
+        rounds = ", ".join(f"{count} × {victim.value}" for victim, count in self.rounds.items())
+        parts = [
+            f"{sum(self.rounds.values())} kills ({rounds})",
+            f"{self.acknowledged} acknowledged writes, all found",
+            f"{self.repeated_alike} of them repeated and answered alike",
+        ]
+        for name, seconds in (("restart", self.start_seconds), ("database outage", self.outage_seconds)):
+            if seconds:
+                parts.append(f"{name} median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s")
+        return "; ".join(parts)
+
+
+class Campaign:
+    """One service under load, killed round after round on the same data directory."""
+
+    def __init__(self, directory: Path, seed: int, settings: Mapping[str, str] | None = None) -> None:
+        self.directory = directory
+        self.settings = settings or {}
+        self.chance = random.Random(seed)
+        self.line = Line()
+        self.load = Load(self.line, self.chance)
+        self.proof = Proof()
+        self.figures = Figures()
+        self.known: list[Acknowledged] = []
+        self.program: Program | None = None
+
+    async def begin(self) -> None:
+        await self.start()
+        await self.load.open_accounts()
+        self.load.begin()
+
+    async def start(self) -> None:
+        self.program = Program(self.directory, self.settings)
+        await self.program.ready()
+        await self.line.connect(self.program.target)
+
+    async def round(self, victim: Victim, seconds: float) -> None:
+        """Trade for so long, kill, come back, and check that nothing is missing."""
+        assert self.program is not None
+        before = self.load.answers
+        await asyncio.sleep(seconds)
+        while self.load.answers < before + 20:
+            await asyncio.sleep(0.01)
+        self.figures.rounds[victim] += 1
+        if victim is Victim.POSTGRES:
+            await self.kill_postgres(self.program)
+        else:
+            await self.kill_service(self.program, victim)
+        await self.check()
+
+    async def kill_service(self, program: Program, victim: Victim) -> None:
+        self.line.away()
+        if victim is Victim.BOTH and (pid := program.postgres_pid()) is not None:
+            os.kill(pid, signal.SIGKILL)
+        program.kill()
+        if victim is Victim.SERVICE_TWICE:
+            short_lived = Program(self.directory, self.settings)
+            await asyncio.sleep(self.chance.uniform(0.3, 1.8))
+            short_lived.kill()
+        await self.start()
+        assert self.program is not None
+        self.figures.start_seconds.append(self.program.started_seconds)
+
+    async def kill_postgres(self, program: Program) -> None:
+        pid = program.postgres_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        killed, enough = time.perf_counter(), self.load.answers + 50
+        while program.postgres_pid() in (None, pid) or self.load.answers < enough:
+            assert program.child.poll() is None, f"the service ended with its database: {program.log}"
+            assert time.perf_counter() - killed < OUTAGE_SECONDS_MOST, f"no answers any more: {program.log}"
+            if self.load.answered_at < killed or program.postgres_pid() in (None, pid):
+                outage = time.perf_counter() - killed
+            await asyncio.sleep(0.005)
+        self.figures.outage_seconds.append(outage)
+
+    async def check(self) -> None:
+        """Everything acknowledged so far is in the journal, and is answered from it."""
+        assert self.program is not None
+        acknowledged, self.load.acknowledged = self.load.acknowledged, []
+        async with journal_of(self.program) as journal:
+            await self.proof.follow(journal)
+        for one in acknowledged:
+            self.proof.check_acknowledged(one)
+        self.figures.acknowledged += len(acknowledged)
+        self.known += acknowledged
+        for one in self.chance.sample(self.known, min(REPEATED_EACH_ROUND, len(self.known))):
+            await repeat(self.line, one)
+            self.figures.repeated_alike += 1
+        if len(self.known) > KEPT_FOR_REPEATING:
+            self.known = self.chance.sample(self.known, KEPT_FOR_REPEATING)
+
+    async def end(self) -> None:
+        """Stop the callers and the service, and read the whole journal from nothing once more."""
+        assert self.program is not None
+        await self.load.end()
+        await self.check()
+        await self.line.close()
+        assert await self.program.stop() == 0, self.program.log
+        async with journal_at_rest(self.directory) as journal:
+            await self.proof.follow(journal)
+            covered = await check_snapshots(journal)
+        for shard, last in self.proof.last_events.items():
+            assert covered.get(shard, 0) >= last, f"shard {shard} stopped at {last} without a snapshot"
+
+    async def clear_away(self) -> None:
+        for task in self.load.tasks:
+            task.cancel()
+        await asyncio.gather(*self.load.tasks, return_exceptions=True)
+        await self.line.close()
+        if self.program is not None:
+            await self.program.clear_away()
+
+
+async def campaign(
+    directory: Path,
+    rounds: list[tuple[Victim, float]],
+    *,
+    seed: int,
+    settings: Mapping[str, str] | None = None,
+    told: Callable[[str], None] = lambda words: None,
+) -> Campaign:
+    """Go through all rounds and the end; `told` hears of each."""
+    run = Campaign(directory, seed, settings)
+    try:
+        await run.begin()
+        for victim, seconds in rounds:
+            await run.round(victim, seconds)
+            told(str(run.figures))
+        await run.end()
+    finally:
+        await run.clear_away()
+    return run

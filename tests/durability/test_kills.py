@@ -1,0 +1,24 @@
+"""Kill -9 under load: what was acknowledged is there, once, and the state is what the journal says."""
+
+import random
+from pathlib import Path
+
+from tests.durability.kills import Victim, campaign
+
+OFTEN = {"database.snapshot_every": "200"}
+"""So many snapshots of the live state are compared with the journal read from nothing."""
+
+
+async def test_every_acknowledged_write_survives_kills_of_the_service(data_directory: Path) -> None:
+    chance = random.Random(11)
+    victims = [Victim.SERVICE, Victim.BOTH, Victim.SERVICE_TWICE] * 2
+    rounds = [(victim, chance.uniform(0.2, 0.7)) for victim in victims]
+    run = await campaign(data_directory, rounds, seed=11, settings=OFTEN)
+    assert run.figures.acknowledged > 200, run.figures
+
+
+async def test_the_service_outlives_kills_of_its_database(data_directory: Path) -> None:
+    chance = random.Random(12)
+    rounds = [(Victim.POSTGRES, chance.uniform(0.2, 0.7)) for _ in range(4)]
+    run = await campaign(data_directory, rounds, seed=12, settings=OFTEN)
+    assert run.figures.acknowledged > 200, run.figures
