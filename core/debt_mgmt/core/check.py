@@ -297,9 +297,7 @@ def size_violations(
         count = len(view.occupied) + (symbol.instrument.symbol not in view.occupied)
         if count > most_positions:
             name = symbol.instrument.symbol
-            found.append(
-                Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most_positions), ZERO)
-            )
+            found.append(Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most_positions), ZERO))
     available = view.equity - view.used
     if available < 0:
         available = ZERO
@@ -425,9 +423,7 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> De
     return view.summary.maintenance + (then - now) * symbol.rate
 
 
-def reducing_result(
-    view: AccountView, symbol: SymbolView | Violation, order: Order, with_largest: bool
-) -> CheckResult:
+def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Order, with_largest: bool) -> CheckResult:
     """A reducing order fits. Its figures are shown where prices are known."""
     if isinstance(symbol, Violation) or view.summary.missing:
         return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)

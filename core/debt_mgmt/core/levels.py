@@ -22,9 +22,9 @@ from debt_mgmt.core.account import (
     Side,
     TradingState,
 )
-from debt_mgmt.core.apply import apply
+from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
-from debt_mgmt.core.liquidation import client_order_id, forced_plan, plan_id_of, step_of
+from debt_mgmt.core.liquidation import client_order_id, forced_plan, step_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text
 from debt_mgmt.core.settings import RiskSettings
@@ -38,29 +38,6 @@ SEVERITY = {
     RiskLevel.LIQUIDATING: Severity.CRITICAL,
     RiskLevel.UNKNOWN: Severity.CRITICAL,
 }
-
-
-class Draft:
-    """Events being decided, with the account as they leave it."""
-
-    def __init__(self, account: Account | None, world: World) -> None:
-        self.folded = account
-        self.world = world
-        self.events: list[e.Event] = []
-
-    @property
-    def account(self) -> Account:
-        assert self.folded is not None
-        return self.folded
-
-    def add(self, event: e.Event) -> None:
-        self.folded = apply(self.folded, event)
-        self.events.append(event)
-
-    @property
-    def next_id(self) -> str:
-        """The id of whatever the next event creates: its place in the journal."""
-        return plan_id_of(self.world.shard, self.world.position + len(self.events))
 
 
 def thresholds(settings: RiskSettings) -> dict[RiskLevel, Decimal]:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -41,14 +41,26 @@ async def temporary_service(
     """Start such a service and give its target; stop it and remove its journal in the end."""
     from debt_mgmt.server.app import start
 
-    logging.getLogger("debt_mgmt").setLevel(logging.ERROR)
     folder = Path(tempfile.mkdtemp(prefix="debt-mgmt-"))
     folder.chmod(PASSABLE)
     try:
-        service = await start(for_a_while(settings, folder, fee_rate=fee_rate, slippage_rate=slippage_rate))
-        try:
-            yield f"127.0.0.1:{service.port}"
-        finally:
-            await service.stop()
+        with quietly():
+            service = await start(for_a_while(settings, folder, fee_rate=fee_rate, slippage_rate=slippage_rate))
+            try:
+                yield f"127.0.0.1:{service.port}"
+            finally:
+                await service.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Only errors of the service are logged: the command that started it does the telling."""
+    logger = logging.getLogger("debt_mgmt")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

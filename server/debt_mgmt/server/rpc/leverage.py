@@ -8,7 +8,8 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Figures, MarginMode, Position, PositionMode, PositionSide, position_key
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.decide import LEVERAGE_STEP, decide, with_leverage
+from debt_mgmt.core.decide import decide
+from debt_mgmt.core.decide_leverage import LEVERAGE_STEP, with_leverage
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument, Tier, notional, tier_at
 from debt_mgmt.core.margin import Summary, World, figures, leverage_of, margin_mode_of, summarize, usable_mark

@@ -1,0 +1,225 @@
+"""Deciding about orders: margin held and given back, fills, and positions closed on request."""
+
+from datetime import timedelta
+
+from debt_mgmt.core import commands as c
+from debt_mgmt.core import events as e
+from debt_mgmt.core.account import (
+    Position,
+    PositionMode,
+    PositionSide,
+    Reduction,
+    ReductionCause,
+    Reservation,
+    position_key,
+)
+from debt_mgmt.core.check import CheckResult, check, order_window
+from debt_mgmt.core.draft import Draft, instrument_of, refuse
+from debt_mgmt.core.fills import postings_of, settle_fill
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.levels import requested_step
+from debt_mgmt.core.margin import (
+    leverage_of,
+    margin_mode_of,
+    mark_used,
+    summarize,
+)
+from debt_mgmt.core.money import ZERO, ratio
+from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.view import AccountView
+
+
+def reserve_margin(draft: Draft, command: c.ReserveMargin, view: AccountView | None) -> None:
+    account, world = draft.account, draft.world
+    if view is None:
+        view = AccountView(account, world)
+    result = check(view, command.order, world.at, with_largest=False)
+    if not result.fits:
+        return refuse_order(draft, "ReserveMargin", result)
+    draft.add(reservation_event(draft, command, view, result))
+
+
+def refuse_order(draft: Draft, name: str, result: CheckResult) -> None:
+    draft.add(
+        e.CommandRefused(
+            command=name,
+            violations=result.violations,
+            margin_required=result.margin_required,
+            margin_available=result.before.margin_available,
+            margin_utilization=result.before.margin_utilization,
+            largest_buy=result.largest_buy,
+            largest_sell=result.largest_sell,
+        )
+    )
+
+
+def reservation_event(
+    draft: Draft, command: c.ReserveMargin, view: AccountView, result: CheckResult
+) -> e.MarginReserved:
+    world, order = draft.world, command.order
+    time_to_live: timedelta = command.time_to_live or world.settings.reservation_time_to_live
+    mark = result.mark
+    price = result.margin_price
+    if price is None:
+        price = order.price if order.price is not None else ZERO
+    started, counted = order_window(draft.account, view.limits.order_rate_interval_seconds or 1, world.at)
+    after = view.before if result.reducing else result.after
+    return e.MarginReserved(
+        reservation=Reservation(
+            reservation_id=draft.next_id,
+            symbol=order.symbol,
+            position_side=order.position_side,
+            side=order.side,
+            quantity=order.quantity,
+            original_quantity=order.quantity,
+            price=price,
+            created_at=world.at,
+            expires_at=world.at + time_to_live,
+            reduce_only=result.reducing,
+            limit_price=order.price,
+            open_loss=result.open_loss,
+            client_order_id=command.client_order_id,
+        ),
+        margin_required=result.margin_required if result.margin_required is not None else ZERO,
+        margin_available=after.margin_available,
+        margin_utilization=after.margin_utilization,
+        window_started_at=started,
+        orders_in_window=counted if result.reducing else counted + 1,
+        mark=mark_used(mark) if mark is not None else None,
+    )
+
+
+def release_reservation(draft: Draft, command: c.ReleaseReservation) -> None:
+    reservation = draft.account.reservations.get(command.reservation_id)
+    if reservation is None:
+        return refuse(draft, "ReleaseReservation", Violation(Reason.RESERVATION_NOT_FOUND, command.reservation_id))
+    quantity = command.quantity if command.quantity is not None else reservation.quantity
+    if quantity > reservation.quantity:
+        return refuse(
+            draft,
+            "ReleaseReservation",
+            Violation(Reason.OVER_RELEASE, command.reservation_id, quantity, reservation.quantity),
+        )
+    draft.add(e.ReservationReduced(command.reservation_id, quantity, reservation.quantity - quantity, "RELEASED"))
+
+
+def expire_reservations(draft: Draft, command: c.ExpireReservations) -> None:
+    at = draft.world.at
+    for reservation in tuple(draft.account.reservations.values()):
+        if reservation.expires_at <= at:
+            draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "EXPIRED"))
+
+
+def record_fill(draft: Draft, command: c.RecordFill) -> None:
+    """A fill is a fact: only what can't have happened (a hedge leg closed beyond its size) is refused."""
+    account = draft.account
+    instrument = instrument_of(draft, command.symbol)
+    key = position_key(command.symbol, command.position_side)
+    position = account.positions.get(key)
+    if account.position_mode is PositionMode.HEDGE:
+        opens = (command.side.sign > 0) == (command.position_side is PositionSide.LONG)
+        held = abs(position.quantity) if position is not None else ZERO
+        if not opens and command.quantity > held:
+            return refuse(draft, "RecordFill", Violation(Reason.NO_POSITION, key, command.quantity, held))
+    fill_event(draft, command, instrument, position)
+    reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
+    if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
+        used = min(command.quantity, reservation.quantity)
+        draft.add(e.ReservationReduced(reservation.reservation_id, used, reservation.quantity - used, "FILLED"))
+    reduction = draft.account.reduction
+    if command.plan_id and reduction is not None and reduction.plan_id == command.plan_id:
+        draft.add(e.ReductionStepEnded(command.step, command.quantity, command.price))
+
+
+def fill_event(draft: Draft, command: c.RecordFill, instrument: Instrument, position: Position | None) -> None:
+    account, at = draft.account, draft.world.at
+    outcome = settle_fill(
+        position,
+        instrument,
+        command.side,
+        command.position_side,
+        command.quantity,
+        command.price,
+        leverage_of(account, draft.world.settings, command.symbol),
+        margin_mode_of(account, command.symbol),
+        at,
+    )
+    fee_asset = command.fee_asset or instrument.settle
+    draft.add(
+        e.FillRecorded(
+            fill_id=command.fill_id,
+            symbol=command.symbol,
+            position_side=command.position_side,
+            side=command.side,
+            quantity=command.quantity,
+            price=command.price,
+            fee=command.fee,
+            fee_asset=fee_asset,
+            at=command.filled_at or at,
+            position=outcome.position,
+            realized_pnl=outcome.realized_pnl,
+            settle_asset=instrument.settle,
+            postings=postings_of(outcome, instrument.settle, command.fee, fee_asset),
+            closed_quantity=outcome.closed_quantity,
+            opened_quantity=outcome.opened_quantity,
+            order_id=command.order_id,
+            reservation_id=command.reservation_id,
+            plan_id=command.plan_id,
+            step=command.step,
+        )
+    )
+    if outcome.covered:
+        key = position_key(command.symbol, command.position_side)
+        draft.add(e.BankruptcyRecorded(outcome.covered, instrument.settle, (), key))
+
+
+def close_position(draft: Draft, command: c.ClosePosition) -> None:
+    """A close on request becomes a step of a reduction; it needs no price, no margin and no open market."""
+    account = draft.account
+    position = account.positions.get(position_key(command.symbol, command.position_side))
+    if position is None:
+        key = position_key(command.symbol, command.position_side)
+        return refuse(draft, "ClosePosition", Violation(Reason.NO_POSITION, key))
+    running = account.reduction
+    closing = ZERO
+    if running is not None:
+        closing = sum(
+            (
+                step.quantity
+                for step in running.open_steps
+                if (step.symbol, step.position_side) == (command.symbol, command.position_side)
+            ),
+            ZERO,
+        )
+    left = abs(position.quantity) - closing
+    if left <= 0:
+        note = Violation(Reason.ALREADY_IN_STATE, position.key, note="all of it is being closed")
+        return refuse(draft, "ClosePosition", note)
+    quantity = left if command.quantity is None else min(command.quantity, left)
+    if running is not None:
+        draft.add(e.ReductionExtended((requested_step(running.plan_id, len(running.steps) + 1, position, quantity),)))
+        return
+    summary = summarize(account, draft.world)
+    plan_id = draft.next_id
+    draft.add(
+        e.ReductionStarted(
+            Reduction(
+                plan_id=plan_id,
+                cause=ReductionCause.REQUESTED,
+                reason=command.reason,
+                started_at=draft.world.at,
+                steps=(requested_step(plan_id, 1, position, quantity),),
+                utilization_before=ratio(summary.used, summary.equity) if summary.known else None,
+                marks=summary.marks_used(),
+            )
+        )
+    )
+
+
+def end_reduction_step(draft: Draft, command: c.EndReductionStep) -> None:
+    reduction = draft.account.reduction
+    if reduction is None or reduction.plan_id != command.plan_id:
+        return
+    for step in reduction.open_steps:
+        if step.step == command.step:
+            draft.add(e.ReductionStepEnded(step.step, step.filled_quantity, step.price, command.note))

@@ -1,0 +1,47 @@
+"""A decision in the making: the events so far, and the account as they leave it."""
+
+from decimal import Decimal
+
+from debt_mgmt.core import events as e
+from debt_mgmt.core.account import Account
+from debt_mgmt.core.apply import apply
+from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.liquidation import plan_id_of
+from debt_mgmt.core.margin import World
+from debt_mgmt.core.refusals import Violation, by_precedence
+
+
+class Draft:
+    """Events being decided, with the account as they leave it."""
+
+    def __init__(self, account: Account | None, world: World) -> None:
+        self.folded = account
+        self.world = world
+        self.events: list[e.Event] = []
+
+    @property
+    def account(self) -> Account:
+        assert self.folded is not None
+        return self.folded
+
+    def add(self, event: e.Event) -> None:
+        self.folded = apply(self.folded, event)
+        self.events.append(event)
+
+    @property
+    def next_id(self) -> str:
+        """The id of whatever the next event creates: its place in the journal."""
+        return plan_id_of(self.world.shard, self.world.position + len(self.events))
+
+
+def refuse(draft: Draft, command: str, *violations: Violation, **figures: Decimal | None) -> None:
+    draft.add(e.CommandRefused(command, by_precedence(list(violations)), **figures))
+
+
+def instrument_of(draft: Draft, symbol: str) -> Instrument:
+    instrument = draft.world.house.instruments.get(symbol)
+    if instrument is None:
+        message = f"instrument {symbol} is not known; PutInstrument adds it"
+        raise Fault(FaultReason.INSTRUMENT_NOT_FOUND, message, symbol=symbol)
+    return instrument
