@@ -1,7 +1,6 @@
 """A call that met an unavailable service is repeated within its timeout, a command with its request id; no other is."""
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -119,29 +118,41 @@ async def test_a_timeout_is_for_the_call_with_all_its_attempts(
     assert len(service.sent("GetAccount")) > 3
 
 
-def test_a_slow_service_runs_into_the_default_timeout(service: FakeService) -> None:
-    seen: list[float] = []
+def test_each_kind_of_call_has_its_default_timeout(service: FakeService) -> None:
+    left: dict[str, float] = {}
 
-    def slow(_: Any, context: Any) -> Any:
-        seen.append(context.time_remaining() or 0)
+    def noting(method: str, answer: type[Any]) -> None:
+        def answered(_: Any, context: Any) -> Any:
+            left[method] = context.time_remaining()
+            return sample(answer)
+
+        service.on(method, answered)
+
+    noting("CheckOrder", margin_service_pb2.CheckOrderResponse)
+    noting("GetAccount", account_service_pb2.GetAccountResponse)
+    noting("Deposit", fund_service_pb2.DepositResponse)
+    noting("ClosePosition", margin_service_pb2.ClosePositionResponse)
+    with SyncMarginClient(service.target, timeouts=Timeouts(check=100, read=200, command=300, close=400)) as client:
+        client.check_order("alice", Order.buy("BTCUSDT", 1))
+        client.account("alice")
+        client.deposit("alice", "USDT", 1)
+        client.close_position("alice", "BTCUSDT")
+    rounded = {method: round(seconds, -2) for method, seconds in left.items()}
+    assert rounded == {"CheckOrder": 100, "GetAccount": 200, "Deposit": 300, "ClosePosition": 400}
+
+
+async def test_a_slow_service_runs_into_the_timeout(
+    service: FakeService, client: MarginClient, sync_client: SyncMarginClient
+) -> None:
+    def slow(_: Any, context: grpc.ServicerContext) -> Any:
         service.leaving.wait(5)
         context.abort(grpc.StatusCode.CANCELLED, "too late")
 
-    for method in ("CheckOrder", "GetAccount", "Deposit", "ClosePosition"):
-        service.on(method, slow)
-    timeouts = Timeouts(check=0.1, read=0.2, command=0.3, close=0.4)
-    with SyncMarginClient(service.target, timeouts=timeouts) as client:
-        calls: list[Callable[[], object]] = [
-            lambda: client.check_order("alice", Order.buy("BTCUSDT", 1)),
-            lambda: client.account("alice"),
-            lambda: client.deposit("alice", "USDT", 1),
-            lambda: client.close_position("alice", "BTCUSDT"),
-        ]
-        for call in calls:
-            with pytest.raises(errors.DeadlineExceeded):
-                call()
-    assert seen == sorted(seen)
-    assert all(0 < left <= most for left, most in zip(seen, (0.1, 0.2, 0.3, 0.4), strict=True))
+    service.on("GetAccount", slow)
+    with pytest.raises(errors.DeadlineExceeded):
+        await client.account("alice", timeout=0.1)
+    with pytest.raises(errors.DeadlineExceeded):
+        sync_client.account("alice", timeout=0.1)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), timedelta(0)])

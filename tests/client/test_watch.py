@@ -100,9 +100,10 @@ async def test_it_survives_the_end_of_the_service(service: FakeService, client: 
 
 
 async def test_a_drained_stream_is_opened_again(service: FakeService, client: MarginClient) -> None:
-    script = Script(service, [said("snapshot"), said("draining", position=5)], [said("update", at=3, position=6)])
+    script = Script(service, [*FIRST[:2], said("draining", position=5)], [said("update", at=3, position=6)])
     async with client.watch_margin() as watch:
-        assert [type(await anext(watch)) for _ in range(4)] == [Snapshot, Disconnected, Reconnected, Update]
+        kinds = [type(await anext(watch)) for _ in range(5)]
+        assert kinds == [Snapshot, SnapshotComplete, Disconnected, Reconnected, Update]
     assert script.tokens() == ["", "t5"]
 
 

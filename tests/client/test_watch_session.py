@@ -181,7 +181,20 @@ def test_a_resync_drops_everything_held(watched: Watched) -> None:
     assert resynced == Resynced(reason="another journal")
     assert watched.kinds(said("snapshot", at=1, position=2)) == [Snapshot]
     assert watched.kinds(said("update", at=2, position=3)) == [Update]
-    assert watched.connect().resume_token == "t3"
+    assert watched.connect().resume_token == ""
+    watched.hear(said("snapshot_complete", position=4))
+    assert watched.connect().resume_token == "t4"
+
+
+def test_a_stream_that_breaks_among_its_snapshots_begins_anew() -> None:
+    watched = Watched()
+    watched.connect()
+    watched.hear(said("snapshot"))
+    watched.lose()
+    assert watched.connect().resume_token == ""
+    (reconnected, snapshot) = watched.hear(said("snapshot", at=1))
+    assert not reconnected.resumed
+    assert isinstance(snapshot, Snapshot)
 
 
 def test_an_expired_token_is_dropped(watched: Watched) -> None:

@@ -211,7 +211,7 @@ def post(row: Row) -> Outcome:
     """post alice BTCUSDT 100: isolated margin added, or taken away where negative."""
     account_id, symbol, amount = row.words
     events = row.desk.do(account_id, c.AdjustIsolatedMargin(symbol, PositionSide(row.leg), D(amount)))
-    return Outcome(verdict_on(events, "posted"), position_figures(row.desk, account_id, symbol, row.leg))
+    return Outcome(verdict_on(events, "set"), position_figures(row.desk, account_id, symbol, row.leg))
 
 
 def mark(row: Row) -> Outcome:

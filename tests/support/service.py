@@ -1,7 +1,8 @@
 """A real service for tests: in this process, on a free loopback port, on a memory or an embedded journal."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ from debt_mgmt.v1 import (
     account_service_pb2_grpc,
     audit_service_pb2_grpc,
     debt_service_pb2_grpc,
+    fund_service_pb2,
     fund_service_pb2_grpc,
     leverage_service_pb2,
     leverage_service_pb2_grpc,
@@ -30,6 +32,19 @@ from debt_mgmt.v1 import (
 )
 
 NO_COSTS = {"sandbox.slippage_rate": "0", "sandbox.taker_fee_rate": "0"}
+
+
+class Clock:
+    """The service's time, which stands still until it is told to go on."""
+
+    def __init__(self, now: datetime = datetime(2026, 3, 2, 9, tzinfo=UTC)) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **length: float) -> None:
+        self.now += timedelta(**length)
 
 
 class Desk:
@@ -85,7 +100,16 @@ class Desk:
         assert answer.quarantined_count == 0, answer.quarantined
 
     async def fill(
-        self, account_id: str, side: int, quantity: str, symbol: str, price: str, fill_id: str = "", fee: str = "0"
+        self,
+        account_id: str,
+        side: int,
+        quantity: str,
+        symbol: str,
+        price: str,
+        fill_id: str = "",
+        fee: str = "0",
+        position_side: int = types_pb2.POSITION_SIDE_UNSPECIFIED,
+        reservation_id: str | None = None,
     ) -> Any:
         number = self.request_id()
         return await self.margin.RecordFill(
@@ -98,6 +122,42 @@ class Desk:
                 price=price,
                 fill_id=fill_id or f"fill-{number}",
                 fee=fee,
+                position_side=position_side,  # type: ignore[arg-type]
+                reservation_id=reservation_id,
+            )
+        )
+
+    async def deposit(self, account_id: str, asset: str, amount: str) -> None:
+        answer = await self.funds.Deposit(
+            fund_service_pb2.DepositRequest(
+                request_id=self.request_id(), account_id=account_id, asset=asset, amount=amount
+            )
+        )
+        assert answer.accepted, answer.violations
+
+    async def reserve(
+        self,
+        account_id: str,
+        side: int,
+        quantity: str,
+        symbol: str = "BTCUSDT",
+        *,
+        price: str | None = None,
+        reduce_only: bool = False,
+        position_side: int = types_pb2.POSITION_SIDE_UNSPECIFIED,
+    ) -> Any:
+        return await self.margin.ReserveMargin(
+            margin_service_pb2.ReserveMarginRequest(
+                request_id=self.request_id(),
+                account_id=account_id,
+                order=types_pb2.Order(
+                    symbol=symbol,
+                    side=side,  # type: ignore[arg-type]
+                    quantity=quantity,
+                    price=price,
+                    reduce_only=reduce_only,
+                    position_side=position_side,  # type: ignore[arg-type]
+                ),
             )
         )
 
@@ -108,7 +168,11 @@ class Desk:
 
 @asynccontextmanager
 async def service(
-    data_directory: Path | None = None, *, journal: Journal | None = None, **flags: str
+    data_directory: Path | None = None,
+    *,
+    journal: Journal | None = None,
+    clock: Callable[[], datetime] | None = None,
+    **flags: str,
 ) -> AsyncIterator[Desk]:
     """A running service: on an embedded PostgreSQL in `data_directory`, or on `journal`, or on a journal in memory."""
     given = {"server.address": "127.0.0.1:0", "server.metrics_port": "0", **NO_COSTS}
@@ -117,7 +181,7 @@ async def service(
         given["database.data_directory"] = str(data_directory)
     elif journal is None:
         journal = MemoryJournal()
-    running = await app.start(read_settings(environment={}, flags=given), journal=journal)
+    running = await app.start(read_settings(environment={}, flags=given), journal=journal, clock=clock)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             yield Desk(running, channel)

@@ -181,6 +181,8 @@ class WatchSession:
     def __init__(self, order: WatchOrder, now: float) -> None:
         self._order = order
         self._token = ""
+        # Until every snapshot is here, a stream that breaks begins anew: a token would skip those that are missing.
+        self._complete = False
         self._connection = 0
         self._accounts: dict[str, Seen] = {}
         self._liquidations: OrderedDict[str, Seen] = OrderedDict()
@@ -262,7 +264,8 @@ class WatchSession:
         events += self._heard(message, now)
         kind = message.WhichOneof("event")
         told = self._told(message, kind) if kind is not None else None
-        self._token = message.resume_token or self._token
+        if self._complete:
+            self._token = message.resume_token or self._token
         return events if told is None else [*events, told]
 
     def _back(self, now: float) -> list[WatchEvent]:
@@ -307,6 +310,7 @@ class WatchSession:
                 self._accounts[status.account_id] = self._seen(at)
                 return Update(status=status, conflated_count=message.conflated_count)
             case "snapshot_complete":
+                self._complete = True
                 return SnapshotComplete(account_count=message.snapshot_complete.account_count, **given)
             case "alert":
                 alert = read(Alert, message.alert)
@@ -330,6 +334,7 @@ class WatchSession:
 
     def _resync(self, reason: str) -> Resynced:
         self._token = ""
+        self._complete = False
         self._accounts.clear()
         self._liquidations.clear()
         return Resynced(reason=reason)

@@ -204,6 +204,11 @@ class ReductionStep(msgspec.Struct, frozen=True, omit_defaults=True):
     cause: ReductionCause
     filled_quantity: Decimal = ZERO
     price: Decimal | None = None
+    fee: Decimal = ZERO
+    fee_asset: str = ""
+    realized_pnl: Decimal = ZERO
+    """In the settlement asset, without the fee."""
+    ended_at: datetime | None = None
     done: bool = False
     note: str = ""
     """Why the step ended without being filled in full."""

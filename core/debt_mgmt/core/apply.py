@@ -221,7 +221,17 @@ def reduction_step_ended(account: Account, event: e.ReductionStepEnded) -> Accou
     def ended(step: ReductionStep) -> ReductionStep:
         if step.step != event.step:
             return step
-        return replace(step, done=True, filled_quantity=event.filled_quantity, price=event.price, note=event.note)
+        return replace(
+            step,
+            done=True,
+            filled_quantity=event.filled_quantity,
+            price=event.price,
+            fee=event.fee,
+            fee_asset=event.fee_asset,
+            realized_pnl=event.realized_pnl,
+            ended_at=event.at,
+            note=event.note,
+        )
 
     steps = tuple(ended(step) for step in account.reduction.steps)
     return replace(account, reduction=replace(account.reduction, steps=steps))

@@ -107,7 +107,7 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
     unit = symbol.unit if order.price is None else unit_margin(instrument, price, symbol.leverage, loss)
     found = list(view.standing)
     found += symbol.leverage_violations
-    found += stale_violations(view, at)
+    found += stale_violations(view, symbol, at)
     found += terms_violations(view, symbol, order)
     found += rate_violations(view, at)
     added, sized = size_violations(view, symbol, order.side, order.quantity, unit)
@@ -173,7 +173,7 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
         sized
         or symbol.leverage_violations
         or terms_violations(view, symbol, order)
-        or stale_violations(view, at)
+        or stale_violations(view, symbol, at)
         or rate_violations(view, at)
     ):
         return brief_of(view, check(view, order, at), hold)
@@ -207,13 +207,16 @@ def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
     )
 
 
-def stale_violations(view: AccountView, at: datetime) -> list[Violation]:
-    """Marks too old for new risk: of the instruments looked at and of everything the account's figures rest on."""
+def stale_violations(view: AccountView, symbol: SymbolView, at: datetime) -> list[Violation]:
+    """Marks too old for new risk: of the instrument itself and of everything the account's figures rest on."""
     max_age = view.world.settings.pre_trade_max_age
     oldest = at - max_age
+    if symbol.oldest >= oldest and (view.oldest is None or view.oldest >= oldest):
+        return []
+    marks = {mark.symbol: mark for mark in (*view.summary.marks, *symbol.marks)}
     return [
         Violation(Reason.STALE_MARK, mark.symbol, seconds(at - mark.received_at), seconds(max_age))
-        for mark in view.marks.values()
+        for mark in marks.values()
         if mark.received_at < oldest
     ]
 
@@ -461,7 +464,7 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
 def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime) -> Decimal:
     """The largest quantity on `side` that would pass now, at the order's price. What only reduces always passes."""
     plain = order.price is None and symbol.use.one_way and not order.reduce_only
-    if plain and side in symbol.largest and not stale_violations(view, at):
+    if plain and side in symbol.largest and not stale_violations(view, symbol, at):
         return symbol.largest[side]
     asked = Order(order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side)
     leg = held_leg(view.account, asked)
@@ -470,7 +473,7 @@ def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at:
         view.standing
         or symbol.leverage_violations
         or order.reduce_only
-        or stale_violations(view, at)
+        or stale_violations(view, symbol, at)
         or rate_violations(view, at)
         or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(asked))
     )

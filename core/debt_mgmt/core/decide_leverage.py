@@ -100,7 +100,7 @@ def remargin_violations(draft: Draft, event: e.LeverageSet, instrument: Instrume
     symbol = view.symbol(event.symbol)
     if isinstance(symbol, Violation):
         return [*found, symbol]
-    found += stale_violations(view, world.at)
+    found += stale_violations(view, symbol, world.at)
     scratch = Draft(account, world)
     scratch.add(event)
     after = summarize(scratch.account, world)

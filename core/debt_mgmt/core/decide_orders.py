@@ -2,9 +2,12 @@
 
 from datetime import timedelta
 
+import msgspec
+
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
+    Environment,
     Position,
     PositionMode,
     PositionSide,
@@ -24,7 +27,7 @@ from debt_mgmt.core.margin import (
     mark_used,
     summarize,
 )
-from debt_mgmt.core.money import ZERO, ratio
+from debt_mgmt.core.money import ZERO, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.view import AccountView
 
@@ -121,17 +124,44 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
         held = abs(position.quantity) if position is not None else ZERO
         if not opens and command.quantity > held:
             return refuse(draft, "RecordFill", Violation(Reason.NO_POSITION, key, command.quantity, held))
-    fill_event(draft, command, instrument, position)
+    reduction = account.reduction
+    of_plan = command.plan_id != "" and reduction is not None and reduction.plan_id == command.plan_id
+    if of_plan and account.environment is Environment.SANDBOX:
+        command = as_reduce_only(command, position)
+    if command.quantity == 0:
+        draft.add(e.ReductionStepEnded(command.step, ZERO, None, draft.world.at, "nothing was left to reduce"))
+        return
+    fill = fill_event(draft, command, instrument, position)
     reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
     if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
         used = min(command.quantity, reservation.quantity)
         draft.add(e.ReservationReduced(reservation.reservation_id, used, reservation.quantity - used, "FILLED"))
-    reduction = draft.account.reduction
-    if command.plan_id and reduction is not None and reduction.plan_id == command.plan_id:
-        draft.add(e.ReductionStepEnded(command.step, command.quantity, command.price))
+    if of_plan:
+        draft.add(
+            e.ReductionStepEnded(
+                step=command.step,
+                filled_quantity=fill.quantity,
+                price=fill.price,
+                at=fill.at,
+                fee=fill.fee,
+                fee_asset=fill.fee_asset,
+                realized_pnl=fill.realized_pnl,
+            )
+        )
 
 
-def fill_event(draft: Draft, command: c.RecordFill, instrument: Instrument, position: Position | None) -> None:
+def as_reduce_only(command: c.RecordFill, position: Position | None) -> c.RecordFill:
+    """A paper fill of a reduce-only order, cut to what is held at this very moment, as a venue would have."""
+    held = abs(position.quantity) if position is not None and position.quantity * command.side.sign < 0 else ZERO
+    quantity = min(command.quantity, held)
+    if quantity == command.quantity:
+        return command
+    return msgspec.structs.replace(command, quantity=quantity, fee=required(command.fee * quantity / command.quantity))
+
+
+def fill_event(
+    draft: Draft, command: c.RecordFill, instrument: Instrument, position: Position | None
+) -> e.FillRecorded:
     account, at = draft.account, draft.world.at
     outcome = settle_fill(
         position,
@@ -145,32 +175,32 @@ def fill_event(draft: Draft, command: c.RecordFill, instrument: Instrument, posi
         at,
     )
     fee_asset = command.fee_asset or instrument.settle
-    draft.add(
-        e.FillRecorded(
-            fill_id=command.fill_id,
-            symbol=command.symbol,
-            position_side=command.position_side,
-            side=command.side,
-            quantity=command.quantity,
-            price=command.price,
-            fee=command.fee,
-            fee_asset=fee_asset,
-            at=command.filled_at or at,
-            position=outcome.position,
-            realized_pnl=outcome.realized_pnl,
-            settle_asset=instrument.settle,
-            postings=postings_of(outcome, instrument.settle, command.fee, fee_asset),
-            closed_quantity=outcome.closed_quantity,
-            opened_quantity=outcome.opened_quantity,
-            order_id=command.order_id,
-            reservation_id=command.reservation_id,
-            plan_id=command.plan_id,
-            step=command.step,
-        )
+    fill = e.FillRecorded(
+        fill_id=command.fill_id,
+        symbol=command.symbol,
+        position_side=command.position_side,
+        side=command.side,
+        quantity=command.quantity,
+        price=command.price,
+        fee=command.fee,
+        fee_asset=fee_asset,
+        at=command.filled_at or at,
+        position=outcome.position,
+        realized_pnl=outcome.realized_pnl,
+        settle_asset=instrument.settle,
+        postings=postings_of(outcome, instrument.settle, command.fee, fee_asset),
+        closed_quantity=outcome.closed_quantity,
+        opened_quantity=outcome.opened_quantity,
+        order_id=command.order_id,
+        reservation_id=command.reservation_id,
+        plan_id=command.plan_id,
+        step=command.step,
     )
+    draft.add(fill)
     if outcome.covered:
         key = position_key(command.symbol, command.position_side)
         draft.add(e.BankruptcyRecorded(outcome.covered, instrument.settle, (), key))
+    return fill
 
 
 def close_position(draft: Draft, command: c.ClosePosition) -> None:
@@ -222,4 +252,4 @@ def end_reduction_step(draft: Draft, command: c.EndReductionStep) -> None:
         return
     for step in reduction.open_steps:
         if step.step == command.step:
-            draft.add(e.ReductionStepEnded(step.step, step.filled_quantity, step.price, command.note))
+            draft.add(e.ReductionStepEnded(step.step, step.filled_quantity, step.price, draft.world.at, command.note))

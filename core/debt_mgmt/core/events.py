@@ -213,7 +213,11 @@ class ReductionStepEnded(Event, frozen=True):
     step: int
     filled_quantity: Decimal
     price: Decimal | None
+    at: datetime
     note: str = ""
+    fee: Decimal = ZERO
+    fee_asset: str = ""
+    realized_pnl: Decimal = ZERO
 
 
 class ReductionEnded(Event, frozen=True):

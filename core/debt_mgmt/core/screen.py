@@ -121,18 +121,21 @@ class Screen:
             line = self._lines[symbol] = Line()
         before = line.coordinate
         line.move(price)
+        touched: list[Numbers] = []
         found: list[Numbers] = []
         if line.plain.count:
-            found.append(self._move_plain(line, before))
+            touched.append(self._move_plain(line, before))
         if line.bent.count:
-            found += self._move_bent(line, before)
-        for rate in line.rates:
-            found.append(self._move_rate(rate))
-        if recorded:
-            found.append(self._lose_sight(symbol))
+            holders, outside = self._move_bent(line, before)
+            touched.append(holders)
+            found.append(outside)
+        touched += (self._move_rate(rate) for rate in line.rates)
         self._marks_since_rebase += 1
         if self._marks_since_rebase >= MARKS_UNTIL_REBASE or not line.lowest < line.price < line.highest:
             self.rebase()
+        found += (self._crossed(numbers) for numbers in touched)
+        if recorded:
+            found.append(self._lose_sight(symbol))
         names = self._names
         if len(found) == 1:
             return [names[number] for number in found[0].tolist()]
@@ -144,7 +147,7 @@ class Screen:
         return [names[number] for number in self._holders(symbol).tolist()]
 
     def outside(self, account_ids: Iterable[str]) -> list[str]:
-        """Those of these accounts that stand outside their bounds now: for ones loaded on marks they were not assessed at."""
+        """Those that stand outside their bounds now, for accounts loaded on marks they were not assessed at."""
         known = (self._entries.get(account_id) for account_id in account_ids)
         numbers = np.array([entry.number for entry in known if entry is not None], dtype=np.int64)
         return [self._names[number] for number in self._crossed(numbers).tolist()]
@@ -211,9 +214,10 @@ class Screen:
         by = line.coordinate - before
         equity[owners] = equity.take(owners, mode="clip") + slopes[EQUITY_SLOPE] * by
         used[owners] = used.take(owners, mode="clip") + slopes[USED_SLOPE] * by
-        return self._crossed(owners)
+        return owners
 
-    def _move_bent(self, line: "Line", before: float) -> list[Numbers]:
+    def _move_bent(self, line: "Line", before: float) -> tuple[Numbers, Numbers]:
+        """Their holders, and those whose isolated positions have left their price bounds."""
         owners, bent = line.bent.owners[: line.bent.count], line.bent.values[:, : line.bent.count]
         by = line.coordinate - before
         moved = np.empty((3, owners.size))
@@ -224,14 +228,15 @@ class Screen:
         self._add_purses(owners, moved * self._rate_values[self._purse_links[RATE, owners]])
         holders = self._purse_links[HOLDER, owners]
         outside = (line.price <= bent[LEAST]) | (line.price >= bent[MOST])
-        return [self._crossed(holders), holders[outside]]
+        return holders, holders[outside]
 
     def _move_rate(self, rate: "Rate") -> Numbers:
         value = rate.value_now()
         by, self._rate_values[rate.number] = value - self._rate_values[rate.number], value
         owners = rate.purses.owners[: rate.purses.count]
         self._add_purses(owners, self._purses.values[: ISOLATED + 1, owners] * by)
-        return self._crossed(self._purse_links[HOLDER, owners])
+        holders: Numbers = self._purse_links[HOLDER, owners]
+        return holders
 
     def _add_purses(self, owners: Numbers, amounts: Floats) -> None:
         """Add to the accounts what their purses gained, in their currency; no account has two of `owners`."""

@@ -160,7 +160,8 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
             least, most = isolated_bounds(
                 one, account.isolated_alerts.get(position.key, RiskLevel.NORMAL), world.settings
             )
-            isolated += float(one.isolated_equity) * float(one.rate)
+            isolated += float(max(ZERO, one.isolated_equity)) * float(one.rate)
+            has_slope = has_slope if one.isolated_equity > 0 else 0.0
             hold_bent(slopes, symbol, Bent(instrument.settle, isolated_slope=has_slope, least=least, most=most))
             continue
         on_mark = instrument.rules.initial_margin_base is MarginBase.MARK
@@ -242,7 +243,7 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
         orders = (use.order_margin() for use in summary.orders.values() if use.instrument.settle == asset)
         purse.has = float(sum((one.unrealized_pnl for one in crossed), balance))
         purse.needs = float(sum((one.initial_margin for one in crossed), ZERO) + sum(orders, ZERO))
-        purse.isolated = float(sum((one.isolated_equity for one in apart), ZERO))
+        purse.isolated = float(sum((max(ZERO, one.isolated_equity) for one in apart), ZERO))
         for symbol, bent in slopes.bent.items():
             if bent.asset == asset:
                 coordinate = coordinate_of(next(one for one in held if one.position.symbol == symbol))
@@ -305,7 +306,8 @@ def is_unsettled(account: Account, summary: Summary) -> bool:
 def equity_ceiling(account: Account, world: World) -> float:
     """The equity above which a new peak is set, or a breaker is cleared whose cool-down is over."""
     assert account.baselines is not None
-    ceiling = float(account.baselines.peak_equity * PEAK_STEP)
+    peak = account.baselines.peak_equity
+    ceiling = float(max(peak * PEAK_STEP, peak))
     if account.breakers:
         for kind, _, baseline, allowed in loss_limits(account, world):
             breaker = account.breakers.get(kind.value)
@@ -315,7 +317,7 @@ def equity_ceiling(account: Account, world: World) -> float:
 
 
 def isolated_bounds(one: PositionFigures, level: RiskLevel, settings: RiskSettings) -> tuple[float, float]:
-    """(least, most): the prices between which an isolated position stays at `level` and in its risk tier.
+    """(least, most): the prices between which an isolated position keeps its level, its tier and the sign of its equity.
 
     Within a tier maintenance margin and equity are straight lines in the coordinate, so each bound is where two lines
     meet. Where the position stands outside already, or too near to say, the bounds hold no price.
@@ -340,7 +342,8 @@ def isolated_bounds(one: PositionFigures, level: RiskLevel, settings: RiskSettin
     if one.maintenance_margin <= 0:
         return nowhere
     low, high = level_bounds(level, settings)
-    lines = [(-kept, -kept_slope)]
+    worth = 1.0 if one.isolated_equity > 0 else -1.0
+    lines = [(-kept, -kept_slope), (-worth * fixed, -worth * slope)]
     if level is not RiskLevel.LIQUIDATING:
         lines.append((kept - high * fixed, kept_slope - high * slope))
     if level is not RiskLevel.NORMAL:

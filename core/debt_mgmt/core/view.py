@@ -69,6 +69,7 @@ class SymbolView:
         "leverage_violations",
         "mark",
         "marks",
+        "oldest",
         "rate",
         "sides",
         "tier_notional",
@@ -90,6 +91,7 @@ class SymbolView:
         self.mark = mark
         self.marks = marks
         """The mark and those that the settlement asset is valued by."""
+        self.oldest = min(one.received_at for one in marks)
         self.rate = rate
         self.leverage = leverage
         self.use = use
@@ -143,8 +145,7 @@ class AccountView:
         self.open_reservations = len(account.reservations)
         self.orders_added = 0
         self.standing = standing_violations(account, world, self.summary)
-        self.marks = {mark.symbol: mark for mark in self.summary.marks}
-        """Every mark that the view rests on: those of the summary, and those of the instruments looked at."""
+        self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
         self.symbols: dict[str, SymbolView] = {}
         self.occupied = {position.symbol for position in account.positions.values()} | self.summary.orders.keys()
         """Instruments held or on order."""
@@ -203,7 +204,6 @@ class AccountView:
         view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use, legs)
         view.leverage_violations = leverage_violations(account, world, name, view.leverage)
         self.symbols[name] = view
-        self.marks[name] = mark
         return view
 
     def hold(self, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, added: Decimal) -> None:

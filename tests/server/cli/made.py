@@ -1,4 +1,4 @@
-"""Accounts, checks and simulations made up for the tests of what the command line shows, and a client that gives them."""
+"""Accounts, checks and simulations made up for tests of what the command line shows, and a client that gives them."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -87,15 +87,24 @@ def account(account_id: str = "demo") -> Account:
 
 
 def figures(equity: str | None, used: str | None, level: RiskLevel = RiskLevel.NORMAL) -> MarginFigures:
-    known = equity is not None and used is not None
-    share = D(used) / D(equity) if known and D(equity) > 0 else None
+    if equity is None or used is None:
+        return MarginFigures(
+            equity=None,
+            margin_used=None,
+            margin_available=None,
+            margin_utilization=None,
+            maintenance_margin=None,
+            maintenance_ratio=None,
+            level=level,
+        )
+    owned, needed = D(equity), D(used)
     return MarginFigures(
-        equity=None if equity is None else D(equity),
-        margin_used=None if used is None else D(used),
-        margin_available=max(D(0), D(equity) - D(used)) if known else None,
-        margin_utilization=share,
-        maintenance_margin=D(150) if known else None,
-        maintenance_ratio=None if share is None else D(150) / D(equity),
+        equity=owned,
+        margin_used=needed,
+        margin_available=max(D(0), owned - needed),
+        margin_utilization=needed / owned if owned > 0 else None,
+        maintenance_margin=D(150),
+        maintenance_ratio=D(150) / owned if owned > 0 else None,
         level=level,
     )
 

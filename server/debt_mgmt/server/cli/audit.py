@@ -139,7 +139,8 @@ def summary(event: AuditEvent) -> str:
     """The event's own fields in a line, as far as they fit; --json has all of them."""
     fields = event.fields()
     own = said(fields)
-    nested = [part for value in fields.values() if isinstance(value, dict) for part in said(value)]
+    parts = [value for name, value in fields.items() if isinstance(value, dict) and name not in QUIET]
+    nested = [words for part in parts for words in said(part)]
     return shortened(", ".join(own if len(own) >= ENOUGH else [*own, *nested]))
 
 

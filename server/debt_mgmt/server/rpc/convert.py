@@ -427,6 +427,10 @@ def liquidation_step(step: a.ReductionStep) -> margin_service_pb2.LiquidationSte
                 position_side=POSITION_SIDE.wire[step.position_side],
                 quantity=text(step.filled_quantity),
                 price=text(step.price),
+                fee=text(step.fee),
+                fee_asset=step.fee_asset if step.fee else "",
+                realized_pnl=text(step.realized_pnl),
+                fill_time=optional_timestamp(step.ended_at),
             )
         )
     return margin_service_pb2.LiquidationStep(

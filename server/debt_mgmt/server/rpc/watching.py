@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from debt_mgmt.core.account import Reduction
 from debt_mgmt.core.faults import Fault
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
@@ -70,22 +71,22 @@ class Watching:
         if resume_token:
             since = self.positions_of(resume_token)
             if since is None:
-                response = self.response()
+                response = self.response(watcher)
                 response.resync_required.reason = "the resume token is not of this journal, or is damaged"
                 yield response
             else:
                 for account_id in self.watched(watcher):
-                    async for response in self.missed(account_id, since):
+                    async for response in self.missed(watcher, account_id, since):
                         yield response
                 return
         count = 0
         for account_id in self.watched(watcher):
-            response = self.response(account_id)
+            response = self.response(watcher, account_id)
             response.snapshot.CopyFrom(self.status(account_id))
             watcher.dirty.pop(account_id, None)
             count += 1
             yield response
-        response = self.response()
+        response = self.response(watcher)
         response.snapshot_complete.account_count = count
         yield response
 
@@ -96,22 +97,40 @@ class Watching:
             account_id for account_id in self.engine.accounts() if self.engine.account(account_id).closed_at is None
         ]
 
-    async def missed(self, account_id: str, since: list[int]) -> AsyncIterator[wire.WatchMarginResponse]:
+    async def missed(
+        self, watcher: Watcher, account_id: str, since: list[int]
+    ) -> AsyncIterator[wire.WatchMarginResponse]:
         """Alerts and liquidations since the token, then the account as it is now."""
-        account = self.engine.account(account_id)
-        position = since[self.engine.home[account_id]]
+        engine = self.engine
+        account = engine.account(account_id)
+        position = since[engine.home[account_id]]
         for alert in account.alerts:
-            if int(alert.alert_id.rpartition("-")[2]) > position:
-                response = self.response(account_id)
-                response.alert.CopyFrom(convert.alert(alert, account_id, self.engine.risk))
+            if place_in_journal(alert.alert_id) > position:
+                response = self.response(watcher, account_id)
+                response.alert.CopyFrom(convert.alert(alert, account_id, engine.risk))
                 yield response
-        response = self.response(account_id)
+        for reduction in (*account.past_reductions, *([account.reduction] if account.reduction is not None else [])):
+            if (
+                place_in_journal(reduction.plan_id) > position
+                or reduction.ended_at is None
+                or self.ended_since(reduction, account_id, position)
+            ):
+                response = self.response(watcher, account_id)
+                response.liquidation.CopyFrom(convert.liquidation(reduction, account_id, engine.risk))
+                yield response
+        response = self.response(watcher, account_id)
         response.update.CopyFrom(self.status(account_id))
         yield response
 
+    def ended_since(self, reduction: Reduction, account_id: str, position: int) -> bool:
+        """Whether a reduction may have ended after a position: the last one of an account that changed since."""
+        account = self.engine.account(account_id)
+        changed = self.engine.changed_at.get(account_id, position + 1) > position
+        return changed and reduction is account.past_reductions[-1]
+
     async def said(self, watcher: Watcher, due: Due) -> AsyncIterator[wire.WatchMarginResponse]:
         """The messages that tell what is due."""
-        response = self.response(due.account_id, due.revision)
+        response = self.response(watcher, due.account_id, due.revision)
         match due.kind:
             case "update":
                 try:
@@ -145,19 +164,29 @@ class Watching:
         account, world = engine.account(account_id), engine.world()
         return convert.margin_status(account, engine.view_of(account, world).summary, world)
 
-    def response(self, account_id: str = "", revision: Revision | None = None) -> wire.WatchMarginResponse:
+    def response(
+        self, watcher: Watcher, account_id: str = "", revision: Revision | None = None
+    ) -> wire.WatchMarginResponse:
         engine = self.engine
         if revision is None:
             revision = engine.revision(account_id) if account_id in engine.home else engine.house_revision()
-        response = wire.WatchMarginResponse(resume_token=self.token())
+        response = wire.WatchMarginResponse(resume_token=self.token(watcher))
         response.revision.shard, response.revision.position = revision
         response.as_of.CopyFrom(convert.timestamp(engine.clock()))
         return response
 
-    def token(self) -> str:
-        engine = self.engine
-        positions = [engine.house_revision()[1], *(shard.revision.position for shard in engine.shards.values())]
+    def token(self, watcher: Watcher) -> str:
+        """How far the watcher was told everything: the heads of the logs, but before what still waits to be said."""
+        positions = self.heads()
+        for due in watcher.urgent:
+            if due.revision is not None:
+                shard, position = due.revision
+                positions[shard] = min(positions[shard], position - 1)
         return base64.urlsafe_b64encode(msgspec.json.encode(_Token(positions))).decode()
+
+    def heads(self) -> list[int]:
+        engine = self.engine
+        return [engine.house_revision()[1], *(shard.revision.position for shard in engine.shards.values())]
 
     def positions_of(self, token: str) -> list[int] | None:
         """The positions in a token; None where it is not one of this journal."""
@@ -165,8 +194,12 @@ class Watching:
             positions = msgspec.json.decode(base64.urlsafe_b64decode(token.encode("ascii")), type=_Token).positions
         except (ValueError, binascii.Error, msgspec.MsgspecError):
             return None
-        engine = self.engine
-        heads = [engine.house_revision()[1], *(shard.revision.position for shard in engine.shards.values())]
+        heads = self.heads()
         if len(positions) != len(heads) or any(was > head for was, head in zip(positions, heads, strict=True)):
             return None
         return positions
+
+
+def place_in_journal(made_id: str) -> int:
+    """The position in the id of an alert or a plan, which is made from it."""
+    return int(made_id.rpartition("-")[2])
