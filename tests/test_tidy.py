@@ -142,7 +142,7 @@ def test_only_the_screen_uses_floats() -> None:
     floats = [
         f"{name}:{node.lineno}: {node.value}"
         for name in PYTHON
-        if name.startswith("core/") and Path(name).name != "screen.py"
+        if name.startswith("core/") and Path(name).name not in ("screen.py", "slopes.py")
         for node in ast.walk(ast.parse((PROJECT / name).read_text("utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, float)
     ]

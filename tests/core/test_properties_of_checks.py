@@ -1,5 +1,6 @@
 """What must hold for every order on every account: exits pass, checks are what reservations do, the largest is it."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import msgspec
@@ -248,3 +249,19 @@ def test_nothing_depends_on_the_order_of_positions(data: st.DataObject) -> None:
     )
     repeated = decide(desk.account(), c.ReserveMargin(order), desk.world("alice"))
     assert [e.kind_of(event) for event in repeated] == [e.kind_of(event) for event in events]
+
+
+@given(st.data())
+@settings(max_examples=80)
+def test_a_view_that_was_used_answers_like_a_fresh_one(data: st.DataObject) -> None:
+    """Whatever else was asked of it before, and however long ago its marks came in."""
+    desk = data.draw(desks(most=4))
+    for symbol, mark in desk.marks.items():
+        seen = desk.now - timedelta(seconds=data.draw(st.sampled_from([0, 9, 11, 20])))
+        desk.marks[symbol] = msgspec.structs.replace(mark, received_at=seen)
+    used = desk.view()
+    for asked in data.draw(st.lists(orders(desk), min_size=2, max_size=4)):
+        desk.now += timedelta(seconds=data.draw(st.sampled_from([0, 1, 5])))
+        assert used.is_current(desk.account(), desk.world("alice"))
+        old, new = check(used, asked, desk.now), check(desk.view(), asked, desk.now)
+        assert msgspec.structs.asdict(old) == msgspec.structs.asdict(new)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 
 import msgspec
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -131,6 +132,27 @@ class SpoiltCodec(Codec[Tally, Added | Cleared]):
 
     def encode_event(self, event: Added | Cleared) -> bytes:
         return b"{" if isinstance(event, Cleared) else super().encode_event(event)
+
+    def decode_event(self, payload: bytes) -> Added | Cleared:
+        return Cleared() if payload == b"{" else super().decode_event(payload)
+
+
+class LossyCodec(Codec[Tally, Added | Cleared]):
+    """Writes one kind of event as something that nobody can read back."""
+
+    def encode_event(self, event: Added | Cleared) -> bytes:
+        return b"{}" if isinstance(event, Cleared) else super().encode_event(event)
+
+
+async def test_what_cannot_be_read_back_is_never_written(journal: GatedJournal) -> None:
+    shard: TallyShard = Shard(1, journal, decide, apply, LossyCodec(Added | Cleared, Tally), Clock(), epoch=1)
+    await shard.start()
+    await add(shard, 1)
+    with pytest.raises(msgspec.ValidationError):
+        await shard.submit("a", Clear())
+    await add(shard, 1)
+    assert [row.kind for row in journal.rows(1)] == ["Added", "Added"]
+    await shard.stop()
 
 
 async def test_a_command_that_the_journal_never_takes_does_not_stop_the_others(journal: GatedJournal) -> None:

@@ -97,7 +97,7 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
     account = view.account
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
     if is_reducing(account, order):
-        return reducing_result(view, symbol, order, with_largest)
+        return reducing_result(view, symbol, order, at, with_largest)
     if isinstance(symbol, Violation):
         violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
         return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
@@ -426,7 +426,9 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> De
     return view.summary.maintenance + (then - now) * symbol.rate
 
 
-def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Order, with_largest: bool) -> CheckResult:
+def reducing_result(
+    view: AccountView, symbol: SymbolView | Violation, order: Order, at: datetime, with_largest: bool
+) -> CheckResult:
     """A reducing order fits. Its figures are shown where prices are known."""
     if isinstance(symbol, Violation) or view.summary.missing:
         return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)
@@ -454,8 +456,8 @@ def reducing_result(view: AccountView, symbol: SymbolView | Violation, order: Or
         fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
         after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order)),
-        largest_buy=largest(view, symbol, order, Side.BUY, view.world.at) if with_largest else None,
-        largest_sell=largest(view, symbol, order, Side.SELL, view.world.at) if with_largest else None,
+        largest_buy=largest(view, symbol, order, Side.BUY, at) if with_largest else None,
+        largest_sell=largest(view, symbol, order, Side.SELL, at) if with_largest else None,
         mark=symbol.mark,
         margin_price=symbol.mark.price,
     )

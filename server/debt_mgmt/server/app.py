@@ -99,6 +99,7 @@ async def started(
     if journal is None:
         journal = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
+    say_what_is_not_connected(settings)
     metrics = Metrics()
     guard = Guard(metrics, settings.server.default_deadline_seconds)
     paper: PaperBroker
@@ -151,6 +152,16 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
 def broker_of(account: Account, paper: PaperBroker) -> Broker:
     """Who carries orders out for an account. Only sandbox accounts exist in this version."""
     return paper
+
+
+def say_what_is_not_connected(settings: Settings) -> None:
+    """An exchange that is enabled and yet not there must not be mistaken for one that is."""
+    brokers = settings.brokers
+    for name in brokers.__struct_fields__:
+        broker = getattr(brokers, name)
+        if broker.enabled:
+            where = "its test network" if broker.testnet else "the exchange"
+            logger.warning("brokers.%s is enabled, but this version does not connect to %s", name, where)
 
 
 def risk_rules(settings: Settings) -> RiskSettings:

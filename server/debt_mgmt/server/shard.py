@@ -326,7 +326,11 @@ class Shard(Generic[Entity, Command, Event]):
         return next(((name, found) for name in waiting.names if (found := find(waiting.key, name)) is not None), None)
 
     def _decide_one(self, waiting: "Waiting[Command, Event]", batch: "Batch[Entity, Command, Event]") -> None:
-        """Decide on the state that the batch so far leads to. What goes wrong stays with this command."""
+        """Decide on the state that the batch so far leads to. What goes wrong stays with this command.
+
+        What is applied and answered is the event as it is read back from its payload: so the state is the one that a
+        replay gives, to the byte, and what could not be read back is never written.
+        """
         position, previous = batch.head
         entity = batch.entities[waiting.key] if waiting.key in batch.entities else self.entity(waiting.key)
         at = max(self._clock(), batch.at)
@@ -334,13 +338,14 @@ class Shard(Generic[Entity, Command, Event]):
         changes: list[Change[Entity, Event]] = []
         waiting.error, waiting.result = None, None
         try:
-            events = tuple(self._decide(entity, waiting.command, Context(at, self.number, position + 1)))
-            if len(events) > COMMAND_EVENTS_MAX:
-                raise ShardError(f"one command may not make more than {COMMAND_EVENTS_MAX} events, not {len(events)}")
-            for event in events:
-                payload = self._codec.encode_event(event)
+            decided = self._decide(entity, waiting.command, Context(at, self.number, position + 1))
+            if len(decided) > COMMAND_EVENTS_MAX:
+                raise ShardError(f"one command may not make more than {COMMAND_EVENTS_MAX} events, not {len(decided)}")
+            for one in decided:
+                payload = self._codec.encode_event(one)
                 if len(payload) > EVENT_BYTES_MAX:
                     raise ShardError(f"one event may not have more than {EVENT_BYTES_MAX} bytes, not {len(payload)}")
+                event = self._codec.decode_event(payload)
                 position += 1
                 row = link(
                     previous, self.number, position, self.epoch, at, waiting.key, waiting.request_id,
@@ -356,7 +361,7 @@ class Shard(Generic[Entity, Command, Event]):
         if not rows:
             waiting.result = Committed((), position, position, at)
             return
-        waiting.result = Committed(events, rows[0].position, position, at)
+        waiting.result = Committed(tuple(change.event for change in changes), rows[0].position, position, at)
         batch.head, batch.at = Head(position, previous), at
         batch.rows.extend(rows)
         batch.changes.extend(changes)

@@ -97,7 +97,7 @@ def test_an_order_is_checked_with_the_largest_that_fits(service: Service) -> Non
 
 
 def test_what_if_gives_before_after_and_a_ladder(service: Service) -> None:
-    told = asked(service, "what-if", "demo", "--shock", "-10%", "--deposit", "USDT 500", "--order", "buy 0.001 BTCUSDT")
+    told = asked(service, "what-if", "demo", "--shock", "-2%", "--deposit", "USDT 500", "--order", "buy 0.001 BTCUSDT")
     assert [one["accepted"] for one in told["simulation"]["results"]] == [True, True, True]
     before, after = (told["simulation"][name]["figures"] for name in ("before", "after"))
     assert Decimal(after["equity"]) < Decimal(before["equity"])
@@ -106,7 +106,7 @@ def test_what_if_gives_before_after_and_a_ladder(service: Service) -> None:
 
 
 def test_a_watch_gives_a_line_for_each_thing(service: Service) -> None:
-    done = run(service, "watch", "demo", "--seconds", "3", "--interval", "0.1", "--json")
+    done = run(service, "watch", "demo", "--seconds", "1.5", "--interval", "0.1", "--json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["event"] for line in lines[:2]] == ["snapshot", "snapshot_complete"]
@@ -259,3 +259,17 @@ def test_a_port_that_is_taken_is_said_in_a_line(service: Service) -> None:
         done = run(None, "serve", *arguments)
     assert done.returncode == 2
     assert "port 0 takes a free one" in done.stderr
+
+
+def test_the_example_runs_beside_it(service: Service) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "examples" / "quickstart.py")],
+        capture_output=True,
+        env=environment(DEBT_MGMT_TARGET=service.said["target"]),
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("fits")
+    assert len(done.stdout.splitlines()) == 6
