@@ -11,7 +11,7 @@ import pytest
 from debt_mgmt.core import commands as c
 from debt_mgmt.core.account import Environment, MarginMode, PositionMode, RiskLevel
 from debt_mgmt.core.decide import decide
-from debt_mgmt.core.instrument import Instrument, InstrumentKind, MarginBase, VenueRules
+from debt_mgmt.core.instrument import Instrument, InstrumentKind, MarginBase, VenueRules, notional
 from debt_mgmt.core.margin import summarize
 from debt_mgmt.core.market import Mark, Unpriced, asset_price
 from debt_mgmt.core.screen import Screen
@@ -369,6 +369,8 @@ def test_orders_against_a_position_bend_its_margin() -> None:
     assert desk.set("BTCUSDT", "18428.6") == set()
     assert desk.set("BTCUSDT", "18428.5") == {"alice"}
     assert "RiskLevelChanged" in desk.would_happen("alice")
+    desk.screen.rebase()
+    desk.figures_agree()
 
 
 def test_a_hedged_account_is_followed_by_both_legs() -> None:
@@ -383,7 +385,105 @@ def test_a_hedged_account_is_followed_by_both_legs() -> None:
     assert desk.set("BTCUSDT", "70000") == {"alice"}, "equity stays 40,000 and both legs need 14,000"
 
 
+# Isolated positions
+
+
+@pytest.mark.parametrize("symbol", sorted(PRICES))
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize("size", [0.2, 1.0, 6.0])
+def test_an_isolated_position_is_named_at_the_very_price_of_its_next_level(symbol: str, side: str, size: float) -> None:
+    desk = isolated_account(symbol, side, size)
+    tick, middle = desk.house.instruments[symbol].tick, D(PRICES[symbol])
+    for share in ("0.5", "0.8", "1.25", "1.9"):
+        far = desk.marks[symbol].price * D(share) // tick * tick
+        here = happens_first(desk, symbol, middle, far)
+        if here is not None:
+            assert desk.set(symbol, here) == {"alice"}, f"{symbol} {side} at {here}"
+
+
+def isolated_account(symbol: str, side: str, size: float) -> Watched:
+    desk = Watched(FREE)
+    for name, price in PRICES.items():
+        desk.set(name, price)
+    desk.open("alice", 10_000_000, margin_mode=MarginMode.ISOLATED)
+    desk.deposit("alice", 1, "BTC")
+    desk.leverage("alice", symbol, 5)
+    instrument = desk.house.instruments[symbol]
+    lots = round(
+        size * 20_000 / float(notional(instrument, instrument.lot, D(PRICES[symbol]))) / WORTH[instrument.settle]
+    )
+    desk.fill("alice", side, lots * instrument.lot, symbol)
+    desk.load("alice")
+    return desk
+
+
+def happens_first(desk: Watched, symbol: str, near: Decimal, far: Decimal) -> Decimal | None:
+    """The price at which an assessment begins to make an event on the way from `near` to `far`; None where it does not."""
+
+    def happens(price: Decimal) -> bool:
+        desk.mark(symbol, price, assess=False)
+        return bool(desk.would_happen("alice"))
+
+    tick = desk.house.instruments[symbol].tick
+    if not happens(far):
+        return None
+    while abs(far - near) > tick:
+        between = (near + far) / 2 // tick * tick
+        near, far = (near, between) if happens(between) else (between, far)
+    return far
+
+
+def test_a_tier_that_is_left_may_end_a_level_by_itself() -> None:
+    desk = Watched(FREE)
+    desk.set("SOLUSDT", "171.33")
+    desk.open("alice", 10_000, margin_mode=MarginMode.ISOLATED)
+    desk.leverage("alice", "SOLUSDT", 5)
+    desk.fill("alice", "sell", 100, "SOLUSDT")
+    desk.mark("SOLUSDT", "200.1")
+    desk.load("alice")
+    assert desk.account().isolated_alerts == {"SOLUSDT": RiskLevel.WARNING}, "0.02 of 20,010 against 549.6"
+    assert desk.set("SOLUSDT", "199.9") == {"alice"}, "0.01 of 19,990 against 569.6"
+    assert desk.would_happen("alice") == ["IsolatedLevelChanged"]
+
+
+def test_an_isolated_position_under_water_drags_nothing_else_down() -> None:
+    desk = Watched(HOUSE)
+    desk.set("SOLUSDT", "150")
+    desk.set("BTCUSDT", "60000")
+    desk.open("alice", 2, asset="BTC", margin_mode=MarginMode.ISOLATED)
+    desk.deposit("alice", 3_000)
+    desk.leverage("alice", "SOLUSDT", 5)
+    desk.fill("alice", "buy", 100, "SOLUSDT")
+    desk.mark("SOLUSDT", "122")
+    desk.load("alice")
+    assert desk.account().reduction is not None, "it is being closed, and nobody fills the order"
+    assert desk.set("SOLUSDT", "119.9") == {"alice"}, "from here on it loses no more"
+    desk.load("alice")
+    assert desk.set("SOLUSDT", "110") == set()
+    assert desk.set("SOLUSDT", "119") == set()
+    # The day began with 117,000 USDT, 114,000 of them in coins: 93,600 are left at P = 49,263.15…
+    assert desk.set("BTCUSDT", "49263.2") == set()
+    assert desk.set("BTCUSDT", "49263.1") == {"alice"}
+    assert "BreakerTripped" in desk.would_happen("alice")
+
+
 # What is not known
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"level": RiskLevel.LIQUIDATING},
+        {"level": RiskLevel.UNKNOWN},
+        {"baselines": None},
+        {"isolated_alerts": {"BTCUSDT": RiskLevel.LIQUIDATING}},
+    ],
+)
+def test_an_account_that_any_assessment_would_change_is_named_by_every_mark(state: dict[str, object]) -> None:
+    desk = long_account()
+    desk.accounts["alice"] = msgspec.structs.replace(desk.account(), **state)
+    desk.load("alice")
+    assert desk.set("BTCUSDT", "60000.1") == {"alice"}
 
 
 def test_an_account_whose_price_comes_later_is_named_when_it_comes() -> None:

@@ -1,5 +1,7 @@
 """Accounts that the end-to-end tests look at: their figures are worked out by hand where they are asserted."""
 
+from typing import Any
+
 from debt_mgmt.v1 import account_service_pb2, leverage_service_pb2, market_service_pb2, types_pb2
 from tests.support.service import Desk
 
@@ -79,3 +81,24 @@ async def open_hedge(desk: Desk, account_id: str = "hedge", owner: str = "hedge-
     )
     await desk.fill(account_id, BUY, "1", "ETHUSDT", "3000", position_side=LONG)
     await desk.fill(account_id, SELL, "0.4", "ETHUSDT", "3050", position_side=SHORT)
+
+
+async def open_fresh(desk: Desk, capital: str = "10000", currency: str = "USDT") -> str:
+    """A new account of an owner of its own."""
+    name = f"fresh-{desk.request_id()}"
+    await desk.open(name, capital, currency, owner=name)
+    return name
+
+
+def order(side: int, quantity: str, symbol: str = "BTCUSDT", **more: Any) -> types_pb2.Order:
+    return types_pb2.Order(symbol=symbol, side=side, quantity=quantity, **more)  # type: ignore[arg-type]
+
+
+def shown(message: Any, *fields: str) -> list[Any]:
+    """Values of a message; None where one is absent."""
+    return [
+        getattr(message, field)
+        if not message.DESCRIPTOR.fields_by_name[field].has_presence or message.HasField(field)
+        else None
+        for field in fields
+    ]

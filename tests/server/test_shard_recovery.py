@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 
 import msgspec
-import msgspec
 import pytest
 import pytest_asyncio
 
@@ -134,7 +133,7 @@ class SpoiltCodec(Codec[Tally, Added | Cleared]):
         return b"{" if isinstance(event, Cleared) else super().encode_event(event)
 
     def decode_event(self, payload: bytes) -> Added | Cleared:
-        return Cleared() if payload == b"{" else super().decode_event(payload)
+        return Cleared(Clock()()) if payload == b"{" else super().decode_event(payload)
 
 
 class LossyCodec(Codec[Tally, Added | Cleared]):

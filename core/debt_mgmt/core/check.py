@@ -102,9 +102,11 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
         violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
         return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
     instrument, mark = symbol.instrument, symbol.mark
-    price = margin_price(instrument, order.side, order.price, mark.price)
-    loss = open_loss(instrument, order.side, order.price, mark.price)
-    unit = symbol.unit if order.price is None else unit_margin(instrument, price, symbol.leverage, loss)
+    price, loss, unit = mark.price, ZERO, symbol.unit
+    if order.price is not None:
+        price = margin_price(instrument, order.side, order.price, mark.price)
+        loss = open_loss(instrument, order.side, order.price, mark.price)
+        unit = unit_margin(instrument, price, symbol.leverage, loss)
     found = list(view.standing)
     found += symbol.leverage_violations
     found += stale_violations(view, symbol, at)
@@ -419,9 +421,11 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> De
     if order.reduce_only and held * after < 0:
         after = ZERO
     price = symbol.mark.price
-    now = ZERO
-    if held and leg is not None and leg.margin_mode is MarginMode.CROSS:
-        now = maintenance_margin(symbol.instrument, held, price)
+    now = symbol.keeping.get(order.position_side)
+    if now is None:
+        crossed = leg is not None and leg.margin_mode is MarginMode.CROSS
+        now = maintenance_margin(symbol.instrument, held, price) if crossed else ZERO
+        symbol.keeping[order.position_side] = now
     then = maintenance_margin(symbol.instrument, after, price) if after else ZERO
     return view.summary.maintenance + (then - now) * symbol.rate
 

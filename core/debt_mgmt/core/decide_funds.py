@@ -96,6 +96,8 @@ def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
     account, settings = draft.account, draft.world.settings
     if account.environment is not Environment.SANDBOX:
         return refuse(draft, "ResetFunds", Violation(Reason.NOT_SANDBOX, account.account_id))
+    if account.closed_at is not None:
+        return refuse(draft, "ResetFunds", Violation(Reason.ACCOUNT_CLOSED, account.account_id))
     asset = account.starting_asset or account.currency
     amount = account.starting_capital if account.starting_capital is not None else settings.starting_capital
     postings = tuple(

@@ -141,6 +141,11 @@ def adjust_isolated_margin(draft: Draft, command: c.AdjustIsolatedMargin) -> Non
         if command.amount > available:
             return refuse(draft, name, Violation(Reason.INSUFFICIENT_MARGIN, key, command.amount, owned(available)))
     else:
+        view = AccountView(account, world, summary)
+        symbol = view.symbol(command.symbol)
+        stale = [symbol] if isinstance(symbol, Violation) else stale_violations(view, symbol, world.at)
+        if stale:
+            return refuse(draft, name, *stale)
         standing = after + min(ZERO, one.unrealized_pnl)
         if standing < one.initial_margin:
             return refuse(

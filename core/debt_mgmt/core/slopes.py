@@ -317,7 +317,7 @@ def equity_ceiling(account: Account, world: World) -> float:
 
 
 def isolated_bounds(one: PositionFigures, level: RiskLevel, settings: RiskSettings) -> tuple[float, float]:
-    """(least, most): the prices between which an isolated position keeps its level, its tier and the sign of its equity.
+    """(least, most): between these prices an isolated position keeps its level, its tier and the sign of its equity.
 
     Within a tier maintenance margin and equity are straight lines in the coordinate, so each bound is where two lines
     meet. Where the position stands outside already, or too near to say, the bounds hold no price.

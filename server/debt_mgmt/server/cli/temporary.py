@@ -12,7 +12,6 @@ import msgspec
 
 from debt_mgmt.server.config import DatabaseSection, ServerSection, Settings
 
-
 PASSABLE = 0o711
 """Started by root, the journal's PostgreSQL runs as another user, who must get through to its own closed folder."""
 

@@ -32,7 +32,7 @@ class Call:
     @property
     def actor(self) -> Actor:
         """Who asks. Callers are not told apart yet: the service listens on loopback only."""
-        return Actor("anonymous", "admin", self.context.peer())
+        return Actor("anonymous", peer=self.context.peer())
 
     @property
     def deadline_seconds(self) -> float | None:

@@ -3,16 +3,19 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from debt_mgmt.core import account as a
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.faults import InvalidRequest
-from debt_mgmt.core.margin import Summary, World, figures
+from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
-from debt_mgmt.core.whatif import simulate
+from debt_mgmt.core.whatif import shocked, simulate
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
+from debt_mgmt.server.rpc.answers import CODEC, carried_out, folded
 from debt_mgmt.server.rpc.checks import Checks
 from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, POSITION_SIDE, SIDE
 from debt_mgmt.server.rpc.pages import page_of
@@ -209,7 +212,8 @@ class MarginService(Checks, Watching):
                 response.largest_sell = text(event.largest_sell)
         else:
             assert isinstance(event, e.MarginReserved)
-            response.reservation.CopyFrom(convert.reservation(event.reservation, account, self.engine.world()))
+            left = await self.as_left(account, done)
+            response.reservation.CopyFrom(convert.reservation(event.reservation, left, self.engine.world()))
         if event.margin_required is not None:
             response.margin_required = text(event.margin_required)
         if event.margin_available is not None:
@@ -229,7 +233,9 @@ class MarginService(Checks, Watching):
         read.done()
         held = account.reservations.get(reservation_id)
         command = c.ReleaseReservation(reservation_id, quantity)
-        done = await self.engine.submit(request.account_id, command, request_id=request_id, actor=call.actor)
+        done, left = await carried_out(
+            self.engine, request.account_id, command, request_id=request_id, actor=call.actor
+        )
         event = done.events[0]
         response = wire.ReleaseReservationResponse(
             revision=self.place_of(request.account_id, done),
@@ -241,28 +247,28 @@ class MarginService(Checks, Watching):
             response.violations.extend(convert.violations(event.violations))
             return response
         assert isinstance(event, e.ReservationReduced)
-        response.reservation.CopyFrom(self.reduced(account, held, event))
+        response.reservation.CopyFrom(await self.reduced(left, held, event))
         if event.figures is not None:
-            shown = convert.margin_figures(event.figures, self.engine.risk, account.level)
+            shown = convert.margin_figures(event.figures, self.engine.risk, left.level)
             if shown.HasField("margin_available"):
                 response.margin_available = shown.margin_available
             if shown.HasField("margin_utilization"):
                 response.margin_utilization = shown.margin_utilization
         return response
 
-    def reduced(self, account: Account, held: a.Reservation | None, event: e.ReservationReduced) -> wire.Reservation:
-        """The reservation after it was reduced; of one that is long gone only what the event says."""
+    async def reduced(
+        self, account: Account, held: a.Reservation | None, event: e.ReservationReduced
+    ) -> wire.Reservation:
+        """The reservation as the event left it; one that is not `held` any more is read where it was made."""
         if held is None:
-            return wire.Reservation(
-                reservation_id=event.reservation_id,
-                account_id=account.account_id,
-                remaining_quantity=text(event.remaining),
-            )
-        message = convert.reservation(held, account, self.engine.world())
-        message.remaining_quantity = text(event.remaining)
-        if event.remaining == 0:
-            message.initial_margin = "0"
-        return message
+            shard, _, position = event.reservation_id.partition("-")
+            (row,) = await self.engine.journal.read_rows(int(shard), int(position), int(position))
+            made = CODEC.decode_event(row.payload)
+            assert isinstance(made, e.MarginReserved)
+            held = made.reservation
+        return convert.reservation(
+            msgspec.structs.replace(held, quantity=event.remaining), account, self.engine.world()
+        )
 
     # fills and closing
 
@@ -273,7 +279,9 @@ class MarginService(Checks, Watching):
         command = self.fill_of(read, request, account)
         read.done()
         held = account.reservations.get(command.reservation_id)
-        done = await self.engine.submit(request.account_id, command, request_id=request_id, actor=call.actor)
+        done, left = await carried_out(
+            self.engine, request.account_id, command, request_id=request_id, actor=call.actor
+        )
         event = done.events[0]
         response = wire.RecordFillResponse(
             revision=self.place_of(request.account_id, done),
@@ -288,12 +296,12 @@ class MarginService(Checks, Watching):
         response.fill.CopyFrom(fill_message(event))
         response.balance_changes.extend(convert.asset_amounts(balance_changes(event)))
         if event.position is not None:
-            response.position.CopyFrom(self.position_after(account, event.position))
+            response.position.CopyFrom(self.position_after(left, event.position))
         for follow in done.events[1:]:
             if isinstance(follow, e.ReservationReduced) and follow.reservation_id == command.reservation_id:
-                response.reservation.CopyFrom(self.reduced(account, held, follow))
+                response.reservation.CopyFrom(await self.reduced(left, held, follow))
         if event.figures is not None:
-            response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk, account.level))
+            response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk, left.level))
         return response
 
     def fill_of(self, read: Reader, request: wire.RecordFillRequest, account: Account) -> c.RecordFill:
@@ -326,7 +334,7 @@ class MarginService(Checks, Watching):
     def position_after(self, account: Account, position: a.Position) -> types_pb2.Position:
         """The position as the fill left it, at the present mark where there is one."""
         world = self.engine.world()
-        summary = self.summary(self.engine.account(account.account_id), world)
+        summary = summarize(account, world)
         known = next((one for one in summary.positions if one.position == position), None)
         return convert.position(position, known, account, summary, world)
 
@@ -381,12 +389,15 @@ class MarginService(Checks, Watching):
                 [("changes", f"has {len(request.changes)} items, at most {CHANGES_MOST} are accepted")]
             )
         read = Reader()
-        changes = tuple(
-            self.change_of(read, change, f"changes[{index}]", account, world)
-            for index, change in enumerate(request.changes)
-        )
+        changes: list[c.Change] = []
+        there = world
+        for index, message in enumerate(request.changes):
+            change = self.change_of(read, message, f"changes[{index}]", account, there)
+            changes.append(change)
+            if isinstance(change, c.SimulatedPriceShock):
+                there = shocked(account, there, change)[1]
         read.done()
-        found = simulate(account, world, changes)
+        found = simulate(account, world, tuple(changes))
         response = wire.SimulateMarginResponse(
             revision=self.place(account),
             as_of=convert.timestamp(world.at),
@@ -459,6 +470,13 @@ class MarginService(Checks, Watching):
         )
 
     # shared
+
+    async def as_left(self, account: Account, done: Committed[e.AccountEvent]) -> Account:
+        """The account as a command left it a while ago, where its answer is repeated; else as it is."""
+        if not done.replayed:
+            return account
+        start = (self.engine.home[account.account_id], 0)
+        return await folded(self.engine.journal, None, start, account.account_id, done.last_position)
 
     def find_account(self, account_id: str) -> Account:
         """The account; an id that can't be one is a malformed request."""
