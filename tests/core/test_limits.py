@@ -9,7 +9,7 @@ import pytest
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import AlertKind, BreakerKind, PositionMode
+from debt_mgmt.core.account import AlertKind, BreakerKind, Limits, MarginMode, PositionMode
 from debt_mgmt.core.limits import day_of
 from debt_mgmt.core.refusals import Reason
 from tests.support.desk import FREE, NOON, Desk, kinds, reasons
@@ -146,7 +146,7 @@ def test_an_account_s_own_limit_takes_the_place_of_the_house_s() -> None:
     assert not desk.check("alice", "buy", 1, "ETHUSDT").fits
     desk.limit("alice", max_concurrent_positions=2)
     assert desk.check("alice", "buy", 1, "ETHUSDT").fits
-    desk.do("alice", c.SetLimits(c.Limits(), ("max_concurrent_positions",)))
+    desk.do("alice", c.SetLimits(Limits(), ("max_concurrent_positions",)))
     assert not desk.check("alice", "buy", 1, "ETHUSDT").fits
 
 
@@ -181,7 +181,7 @@ def test_a_breaker_trips_at_its_limit_blocks_new_risk_and_lets_exits_pass(
     happened = desk.mark("ABCUSDT", 18)["alice"]
     assert kinds(happened) == ["BreakerTripped", "AlertRaised"]
     breaker = desk.account().breakers[kind.value]
-    assert (breaker.value, breaker.limit) == (2000, 2000)
+    assert (breaker.value, breaker.limit) == (D(2000), D(2000))
     assert breaker.until == desk.now + timedelta(hours=1)
     result = desk.check("alice", "buy", 1, "ABCUSDT")
     assert [one.reason for one in result.violations] == [reason, Reason.BREAKER_TRIPPED]
@@ -214,7 +214,7 @@ def test_resuming_accepts_the_loss_and_measures_from_now() -> None:
     assert set(kinds(events)) == {"AlertRaised", "BaselinesSet", "BreakerCleared"}
     baselines = desk.account().baselines
     assert baselines is not None
-    assert (baselines.day_equity, baselines.peak_equity) == (8000, 8000)
+    assert (baselines.day_equity, baselines.peak_equity) == (D(8000), D(8000))
     assert desk.check("alice", "buy", 1, "ABCUSDT").fits
     desk.mark("ABCUSDT", "16.5")
     assert desk.account().breakers == {}
@@ -246,13 +246,13 @@ def test_a_new_day_begins_at_midnight_of_its_own_zone() -> None:
     desk.fill("alice", "sell", 100, "ABCUSDT")
     baselines = desk.account().baselines
     assert baselines is not None
-    assert (baselines.day, baselines.day_equity) == ("2026-03-31", 10_000)
+    assert (baselines.day, baselines.day_equity) == ("2026-03-31", D(10_000))
     assert baselines.day_realized_pnl == {"USDT": D(-100)}
     events = desk.wait(timedelta(minutes=1), fresh=True)["alice"]
     assert [event.cause for event in events if isinstance(event, e.BaselinesSet)] == ["DAY"]
     baselines = desk.account().baselines
     assert baselines is not None
-    assert (baselines.day, baselines.day_equity, baselines.peak_equity) == ("2026-04-01", 9_000, 10_000)
+    assert (baselines.day, baselines.day_equity, baselines.peak_equity) == ("2026-04-01", D(9_000), D(10_000))
     assert baselines.day_realized_pnl == {}
     desk.mark("ABCUSDT", 18)
     assert desk.account().breakers == {}, "900 lost today"
@@ -281,7 +281,7 @@ def test_money_that_comes_and_goes_is_no_profit_and_no_loss() -> None:
     desk.deposit("alice", -7_000)
     baselines = desk.account().baselines
     assert baselines is not None
-    assert (baselines.day_equity, baselines.peak_equity) == (8_000, 8_000)
+    assert (baselines.day_equity, baselines.peak_equity) == (D(8_000), D(8_000))
     assert desk.account().breakers == {}
 
 
@@ -329,7 +329,7 @@ def test_an_isolated_position_loses_no_more_than_was_posted() -> None:
     desk = Desk(FREE)
     desk.mark("ABCUSDT", 20)
     desk.open("alice", 10_000)
-    desk.do("alice", c.SetMarginMode("ABCUSDT", c.MarginMode.ISOLATED))
+    desk.do("alice", c.SetMarginMode("ABCUSDT", MarginMode.ISOLATED))
     desk.leverage("alice", "ABCUSDT", 5)
     desk.limit("alice", max_daily_loss=D(5_000))
     desk.fill("alice", "buy", 1000, "ABCUSDT")

@@ -70,7 +70,7 @@ def test_an_isolated_position_is_closed_at_the_forced_level_without_the_rest_of_
     assert account.reduction is not None
     assert account.reduction.cause is ReductionCause.ISOLATED
     (step,) = account.reduction.steps
-    assert (step.quantity, step.cause) == (100, ReductionCause.ISOLATED)
+    assert (step.quantity, step.cause) == (D(100), ReductionCause.ISOLATED)
     desk.run_reductions("alice")
     assert desk.account().positions == {}
     assert desk.account().isolated_alerts == {}
@@ -205,7 +205,7 @@ def test_a_forced_reduction_of_a_hedge_first_closes_what_is_uncovered() -> None:
     desk.fill("alice", "buy", 400, "ABCUSDT", leg="LONG")
     assert desk.account().reduction is not None
     fills = desk.run_reductions("alice")
-    assert [(one.position_side, one.quantity) for one in fills] == [(PositionSide.LONG, 115)]
+    assert [(one.position_side, one.quantity) for one in fills] == [(PositionSide.LONG, D(115))]
 
 
 def test_a_forced_reduction_of_a_hedge_then_closes_both_legs_alike() -> None:
@@ -276,10 +276,10 @@ def test_a_coin_account_valued_in_dollars_moves_with_its_collateral() -> None:
     desk.leverage("alice", "BTCUSD", 5)
     desk.fill("alice", "buy", 500, "BTCUSD")
     summary = desk.summary()
-    assert (summary.equity, summary.used, summary.total_value) == (45_000, 10_000, 50_000)
+    assert (summary.equity, summary.used, summary.total_value) == (D(45_000), D(10_000), D(50_000))
     desk.mark("BTCUSD", 62_500)
     summary = desk.summary()
-    assert (summary.equity, summary.unrealized_pnl, summary.used) == (56_250 + 12_500, 12_500, 10_000)
+    assert (summary.equity, summary.unrealized_pnl, summary.used) == (D(68_750), D(12_500), D(10_000))
 
 
 @pytest.mark.parametrize("side", ["buy", "sell"])

@@ -22,7 +22,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.liquidation import forced_quantities
 from debt_mgmt.core.settings import RiskSettings
-from tests.support.desk import FREE, HOUSE, Desk, decode, kinds, order
+from tests.support.desk import FREE, HOUSE, Desk, decode, kinds, order, reasons
 from tests.support.instruments import inverse, linear
 
 D = Decimal
@@ -268,7 +268,7 @@ def test_closing_on_request_joins_the_running_plan() -> None:
         ("ETHUSDT", ReductionCause.REQUESTED),
     ]
     again = desk.do("alice", c.ClosePosition("ETHUSDT"))
-    assert [one.reason.value for one in again[0].violations] == ["ALREADY_IN_STATE"]  # type: ignore[union-attr]
+    assert reasons(again) == ["ALREADY_IN_STATE"]
     desk.run_reductions("alice")
     assert desk.position(symbol="ETHUSDT") is None
 

@@ -8,7 +8,7 @@ import pytest
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Limits, PositionMode
+from debt_mgmt.core.account import Limits, MarginMode, PositionMode, PositionSide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.refusals import PRECEDENCE, SENTENCES, Reason, Violation, by_precedence, sentence
 from tests.support.desk import FREE, Desk, order, reasons, refusal
@@ -188,8 +188,8 @@ REFUSED = [
     (c.SetLeverage("BTCUSDT", D(6)), "LEVERAGE_ABOVE_ACCOUNT"),
     (c.SetLeverage("BTCUSDT", D("0.5")), "LEVERAGE_STEP"),
     (c.SetLeverage("BTCUSDT", D("2.005")), "LEVERAGE_STEP"),
-    (c.SetMarginMode("BTCUSDT", c.MarginMode.ISOLATED), "MARGIN_MODE_WITH_POSITION"),
-    (c.AdjustIsolatedMargin("BTCUSDT", c.PositionSide.NET, D(5)), "NO_POSITION"),
+    (c.SetMarginMode("BTCUSDT", MarginMode.ISOLATED), "MARGIN_MODE_WITH_POSITION"),
+    (c.AdjustIsolatedMargin("BTCUSDT", PositionSide.NET, D(5)), "NO_POSITION"),
     (c.ResumeTrading("nothing to resume"), "ALREADY_IN_STATE"),
 ]
 
@@ -265,7 +265,7 @@ def test_a_reservation_ends_by_itself_after_its_time() -> None:
     desk.wait(timedelta(seconds=1), fresh=True)
     (event,) = desk.do("alice", c.ExpireReservations())
     assert isinstance(event, e.ReservationReduced)
-    assert (event.cause, event.remaining) == ("EXPIRED", 0)
+    assert (event.cause, event.remaining) == ("EXPIRED", D(0))
     desk.wait(timedelta(seconds=240), fresh=True)
     assert len(desk.do("alice", c.ExpireReservations())) == 1
     assert desk.account().reservations == {}

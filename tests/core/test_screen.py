@@ -30,7 +30,7 @@ INSTRUMENTS = (
     linear("ADAUSDT", lot="1", tick="0.0001", rules=ON_ENTRY),
     linear("DOTUSDT", lot="0.1", tick="0.001", kind=InstrumentKind.SPOT_MARGIN),
     inverse("ETHUSD", contract_size="10", table=STEPPED_TIERS),
-    inverse("XRPUSD", contract_size="10", rules=ON_ENTRY),
+    msgspec.structs.replace(inverse("XRPUSD", contract_size="10", rules=ON_ENTRY), tick=D("0.0001")),
     msgspec.structs.replace(
         linear("ETHUSDT", lot="0.01", tick="0.00001", table=FLAT), symbol="ETHBTC", quote="BTC", settle="BTC"
     ),
@@ -394,9 +394,9 @@ def test_a_hedged_account_is_followed_by_both_legs() -> None:
 def test_an_isolated_position_is_named_at_the_very_price_of_its_next_level(symbol: str, side: str, size: float) -> None:
     desk = isolated_account(symbol, side, size)
     tick, middle = desk.house.instruments[symbol].tick, D(PRICES[symbol])
-    for share in ("0.5", "0.8", "1.25", "1.9"):
-        far = desk.marks[symbol].price * D(share) // tick * tick
-        here = happens_first(desk, symbol, middle, far)
+    found = [happens_first(desk, symbol, middle, middle * D(share) // tick * tick) for share in ("0.79", "1.27")]
+    assert any(found)
+    for here in found:
         if here is not None:
             assert desk.set(symbol, here) == {"alice"}, f"{symbol} {side} at {here}"
 
@@ -409,16 +409,15 @@ def isolated_account(symbol: str, side: str, size: float) -> Watched:
     desk.deposit("alice", 1, "BTC")
     desk.leverage("alice", symbol, 5)
     instrument = desk.house.instruments[symbol]
-    lots = round(
-        size * 20_000 / float(notional(instrument, instrument.lot, D(PRICES[symbol]))) / WORTH[instrument.settle]
-    )
+    value = float(notional(instrument, instrument.lot, D(PRICES[symbol]))) * WORTH[instrument.settle]
+    lots = round(size * 20_000 / value)
     desk.fill("alice", side, lots * instrument.lot, symbol)
     desk.load("alice")
     return desk
 
 
 def happens_first(desk: Watched, symbol: str, near: Decimal, far: Decimal) -> Decimal | None:
-    """The price at which an assessment begins to make an event on the way from `near` to `far`; None where it does not."""
+    """The price at which an assessment begins to make an event on the way from `near` to `far`; None: at none."""
 
     def happens(price: Decimal) -> bool:
         desk.mark(symbol, price, assess=False)
@@ -454,7 +453,7 @@ def test_an_isolated_position_under_water_drags_nothing_else_down() -> None:
     desk.deposit("alice", 3_000)
     desk.leverage("alice", "SOLUSDT", 5)
     desk.fill("alice", "buy", 100, "SOLUSDT")
-    desk.mark("SOLUSDT", "122")
+    desk.mark("SOLUSDT", "121.3")
     desk.load("alice")
     assert desk.account().reduction is not None, "it is being closed, and nobody fills the order"
     assert desk.set("SOLUSDT", "119.9") == {"alice"}, "from here on it loses no more"
@@ -629,7 +628,7 @@ def test_a_rebase_ends_rounding_errors_and_changes_nothing_else(monkeypatch: pyt
 
 def test_a_price_that_moves_out_of_all_proportion_is_still_followed() -> None:
     desk = long_account()
-    assert desk.set("BTCUSDT", "6000000000000") == {"alice"}, "a new peak, which nobody looks at"
+    assert desk.set("BTCUSDT", "6000000000000000000") == {"alice"}, "a new peak, which nobody looks at"
     assert desk.set("BTCUSDT", "60000") == set()
     assert desk.set("BTCUSDT", "50400.1") == set()
     assert desk.set("BTCUSDT", "50400") == {"alice"}

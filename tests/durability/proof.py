@@ -29,6 +29,8 @@ class Proof:
         self.bought: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         """Signed quantity of all fills, by account and position."""
         self.fills: dict[tuple[str, str, str], int] = {}
+        self.orders_filled: dict[str, list[e.FillRecorded]] = defaultdict(list)
+        """The fills of orders that the service placed itself, by account."""
         self.requests: dict[tuple[str, str], tuple[int, int, int]] = {}
         """(account, request id) → shard, first and last position."""
         self.plans: dict[str, set[str]] = defaultdict(set)
@@ -76,6 +78,8 @@ class Proof:
             assert name not in self.fills, f"fill {name} counts twice, at {self.fills[name]} and {row.position}"
             self.fills[name] = row.position
             self.bought[account_id, position_key(event.symbol, event.position_side)] += event.quantity * event.side.sign
+            if event.plan_id:
+                self.orders_filled[account_id].append(event)
         elif isinstance(event, e.ReductionStarted):
             plan = event.reduction.plan_id
             assert plan not in self.plans[account_id], f"plan {plan} began twice"

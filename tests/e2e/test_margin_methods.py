@@ -329,11 +329,11 @@ async def test_what_if_changes_nothing_and_shows_everything(desk: Desk) -> None:
             account_id=name,
             changes=[
                 change(leverage=margin_service_pb2.SimulatedLeverage(symbol="BTCUSDT", leverage="5")),
-                change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=BUY, quantity="0.4")),  # type: ignore[arg-type]
+                change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=BUY, quantity="0.4")),
                 change(price_shock=margin_service_pb2.PriceShock(fraction="-0.10")),
                 change(deposit=types_pb2.AssetAmount(asset="USDT", amount="1000")),
                 change(order=order(BUY, "10")),
-                change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=SELL, quantity="0.4")),  # type: ignore[arg-type]
+                change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=SELL, quantity="0.4")),
             ],
         )
     )
@@ -353,7 +353,7 @@ async def test_what_if_changes_nothing_and_shows_everything(desk: Desk) -> None:
     held = await desk.margin.SimulateMargin(
         margin_service_pb2.SimulateMarginRequest(
             account_id=name,
-            changes=[change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=BUY, quantity="0.2"))],  # type: ignore[arg-type]
+            changes=[change(fill=margin_service_pb2.SimulatedFill(symbol="BTCUSDT", side=BUY, quantity="0.2"))],
         )
     )
     # 6,250 (1 + d) = t (10,000 + 12,500 d): leverage 2 reaches 70 % at a fall of 30 %, equity ends at −80 %

@@ -184,6 +184,10 @@ class Desk:
         assert account is not None
         return account
 
+    def events(self, account_id: str) -> list[e.AnyEvent]:
+        """Everything that happened to the account, as its journal has it."""
+        return [decode(row) for row in self.journal[account_id]]
+
     # The usual commands, in short
 
     def deposit(self, account_id: str, amount: str | Decimal | int, asset: str = "USDT") -> tuple[e.Event, ...]:

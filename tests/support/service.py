@@ -135,6 +135,14 @@ class Desk:
         )
         assert answer.accepted, answer.violations
 
+    async def withdraw(self, account_id: str, asset: str, amount: str) -> None:
+        answer = await self.funds.Withdraw(
+            fund_service_pb2.WithdrawRequest(
+                request_id=self.request_id(), account_id=account_id, asset=asset, amount=amount
+            )
+        )
+        assert answer.accepted, answer.violations
+
     async def reserve(
         self,
         account_id: str,

@@ -297,12 +297,9 @@ def size_violations(
     worst = meets.worst + quantity
     if worst > 0 and (view.limits_on_size or symbol.tier_notional is not None):
         found += worst_size_violations(view, symbol, side, worst)
-    most_positions = view.limits.max_concurrent_positions
-    if most_positions is not None:
-        count = len(view.occupied) + (symbol.instrument.symbol not in view.occupied)
-        if count > most_positions:
-            name = symbol.instrument.symbol
-            found.append(Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most_positions), ZERO))
+    too_many = too_many_positions(view, symbol)
+    if too_many is not None:
+        found.append(too_many)
     available = view.equity - view.used
     if available < 0:
         available = ZERO
@@ -329,6 +326,17 @@ def size_violations(
             )
         )
     return added, found
+
+
+def too_many_positions(view: AccountView, symbol: SymbolView) -> Violation | None:
+    """Whether an order on this instrument would be one instrument too many."""
+    most, name = view.limits.max_concurrent_positions, symbol.instrument.symbol
+    if most is None:
+        return None
+    count = len(view.occupied) + (name not in view.occupied)
+    if count <= most:
+        return None
+    return Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most), ZERO)
 
 
 def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, worst: Decimal) -> list[Violation]:
@@ -444,7 +452,7 @@ def reducing_result(
         figures_of_leg = next(one for one in view.summary.positions if one.position is leg)
         freed = figures_of_leg.initial_margin * closed / abs(leg.quantity)
     use = symbol.use
-    if use.one_way:
+    if use.one_way and (use.buys or use.sells):
         left = msgspec.structs.replace(
             use,
             position_quantity=use.position_quantity - closed.copy_sign(use.position_quantity),
@@ -492,9 +500,10 @@ def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at:
 
 
 def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order) -> Decimal:
-    """The largest lot multiple whose size breaks no rule: reckoned from the margin left, then tried by the rules.
+    """The largest lot multiple whose size breaks no rule: reckoned where that is possible, else searched.
 
-    Margin never falls with size, so nothing above what the margin left affords can pass.
+    Margin never falls with size, so the largest is what the margin left affords, or a limit on size. Where rounding
+    could decide, the neighbours are tried by the rules.
     """
     instrument, lot = symbol.instrument, symbol.instrument.lot
     mark = symbol.mark.price
@@ -508,18 +517,19 @@ def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Or
     def passes(quantity: Decimal) -> bool:
         return not size_violations(view, symbol, side, quantity, unit)[1]
 
-    settings, meets = view.world.settings, symbol.side(side)
-    budget = max(ZERO, min(view.available / settings.margin_buffer, view.most_used - view.used)) / symbol.rate
+    if too_many_positions(view, symbol):
+        return ZERO
+    meets, budget = symbol.side(side), view.budget / symbol.rate
     affordable = meets.affordable(budget, unit)
     if affordable is not None:
         most = max(ZERO, min([affordable, *size_caps(view, symbol, side)]))
-        whole = floor_to_step(most, lot)
-        if whole + lot - most <= lot * LEAST_GAP:
-            whole += lot
-        for quantity in (whole, whole - lot, whole - 2 * lot):
+        whole, gap = floor_to_step(most, lot), lot * LEAST_GAP
+        if gap < most - whole < lot - gap:
+            return whole if whole >= minimum else ZERO
+        for quantity in (whole + lot, whole, whole - lot):
             if quantity < minimum:
                 return ZERO
-            if passes(quantity):
+            if passes(quantity) and (instrument.max_quantity is None or quantity <= instrument.max_quantity):
                 return quantity
     ceiling = meets.offset + (meets.before + budget) / unit + lot
     if instrument.max_quantity is not None:

@@ -119,15 +119,17 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
     instrument = instrument_of(draft, command.symbol)
     key = position_key(command.symbol, command.position_side)
     position = account.positions.get(key)
+    reduction = account.reduction
+    of_plan = command.plan_id != "" and reduction is not None and reduction.plan_id == command.plan_id
+    if command.plan_id and account.environment is Environment.SANDBOX:
+        if not of_plan:
+            return  # the plan was cleared away with its positions while its order was on paper
+        command = as_reduce_only(command, position)
     if account.position_mode is PositionMode.HEDGE:
         opens = (command.side.sign > 0) == (command.position_side is PositionSide.LONG)
         held = abs(position.quantity) if position is not None else ZERO
         if not opens and command.quantity > held:
             return refuse(draft, "RecordFill", Violation(Reason.NO_POSITION, key, command.quantity, held))
-    reduction = account.reduction
-    of_plan = command.plan_id != "" and reduction is not None and reduction.plan_id == command.plan_id
-    if of_plan and account.environment is Environment.SANDBOX:
-        command = as_reduce_only(command, position)
     if command.quantity == 0:
         draft.add(e.ReductionStepEnded(command.step, ZERO, None, draft.world.at, "nothing was left to reduce"))
         return

@@ -6,6 +6,7 @@ from decimal import Decimal
 from debt_mgmt.core.account import Reduction, ReductionCause, ReductionStep, Side
 from debt_mgmt.core.margin import PositionFigures, Summary, World
 from debt_mgmt.core.money import ONE, ZERO, ceil_to_step, ratio
+from debt_mgmt.core.settings import RiskSettings
 
 
 def plan_id_of(shard: int, position: int) -> str:
@@ -62,10 +63,10 @@ def by_relief(summary: Summary) -> list[PositionFigures]:
 
 def forced_quantities(summary: Summary, world: World) -> dict[str, Decimal]:
     """Contracts to close by position key."""
-    target = world.settings.liquidation_target
-    cost_rate = world.settings.slippage_rate + world.settings.taker_fee_rate
-    shortfall = summary.used - target * summary.equity
+    settings = world.settings
+    shortfall = summary.used - settings.liquidation_target * summary.equity
     positions = by_relief(summary)
+    reliefs = {one.position.key: relief_per_contract(one, settings) for one in positions}
     net = net_exposure(positions)
     closing: dict[str, Decimal] = {}
     for one in positions:
@@ -78,16 +79,16 @@ def forced_quantities(summary: Summary, world: World) -> dict[str, Decimal]:
         most = min(abs(one.position.quantity), abs(exposure) / per_contract)
         if most < abs(one.position.quantity):
             most = most // one.instrument.lot * one.instrument.lot
-        quantity = lots_for(one, shortfall / relief_per_contract(one, target, cost_rate), most)
+        quantity = lots_for(one, shortfall / reliefs[one.position.key], most)
         if quantity == 0:
             continue
         closing[one.position.key] = quantity
         net[one.instrument.base] -= (quantity * per_contract).copy_sign(exposure)
-        shortfall -= quantity * relief_per_contract(one, target, cost_rate)
+        shortfall -= quantity * reliefs[one.position.key]
     if shortfall <= 0:
         return closing
     left = {one.position.key: abs(one.position.quantity) - closing.get(one.position.key, ZERO) for one in positions}
-    relief = sum((left[one.position.key] * relief_per_contract(one, target, cost_rate) for one in positions), ZERO)
+    relief = sum((left[key] * reliefs[key] for key in left), ZERO)
     fraction = min(ONE, shortfall / relief) if relief > 0 else ONE
     for one in positions:
         remaining = left[one.position.key]
@@ -105,11 +106,22 @@ def net_exposure(positions: list[PositionFigures]) -> dict[str, Decimal]:
     return net
 
 
-def relief_per_contract(one: PositionFigures, target: Decimal, cost_rate: Decimal) -> Decimal:
+def relief_per_contract(one: PositionFigures, settings: RiskSettings) -> Decimal:
     """What closing one contract takes off (margin used − target × equity), its own cost reckoned with."""
     held = abs(one.position.quantity)
-    relief = (one.initial_margin - target * cost_rate * one.notional) * one.rate / held
+    cost = settings.liquidation_target * cost_rate(one, settings) * one.notional
+    relief = (one.initial_margin - cost) * one.rate / held
     return relief if relief > 0 else one.initial_margin * one.rate / held
+
+
+def cost_rate(one: PositionFigures, settings: RiskSettings) -> Decimal:
+    """What closing is expected to cost, as a share of the notional at the mark: slippage to the next tick, and the fee."""
+    slippage = settings.slippage_rate
+    if slippage:
+        slippage += one.instrument.tick / one.mark.price
+        if one.instrument.inverse:
+            slippage /= ONE - slippage
+    return slippage + settings.taker_fee_rate * (ONE + slippage)
 
 
 def lots_for(one: PositionFigures, wanted: Decimal, most: Decimal) -> Decimal:

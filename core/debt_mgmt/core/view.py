@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from debt_mgmt.core.account import Account, PositionSide, Side, TradingState
 from debt_mgmt.core.instrument import Instrument
@@ -152,6 +152,8 @@ class AccountView:
         self.symbols: dict[str, SymbolView] = {}
         self.marks = list(self.summary.marks)
         """Every mark that the view rests on, those of the instruments looked at too."""
+        self.memo: dict[str, Any] = {}
+        """What those who show the view have made of it, for the next time."""
         self.occupied = {position.symbol for position in account.positions.values()} | self.summary.orders.keys()
         """Instruments held or on order."""
         self.before = figures(self.summary)
@@ -178,6 +180,12 @@ class AccountView:
     def scratch(self) -> "AccountView":
         """A copy to hold orders on, for a sequence that must not use the same margin twice."""
         return AccountView(self.account, self.world, self.summary)
+
+    @property
+    def budget(self) -> Decimal:
+        """What an order may add to margin used, in the account's currency."""
+        buffered = self.available / self.world.settings.margin_buffer
+        return max(ZERO, min(buffered, self.most_used - self.used))
 
     @property
     def available(self) -> Decimal:

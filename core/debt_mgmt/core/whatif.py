@@ -151,12 +151,16 @@ def shocks(account: Account, world: World) -> dict[str, Shocks]:
 
 def moves_linearly(account: Account, summary: Summary, world: World) -> bool:
     """Whether equity and margin used are straight lines of a uniform move: every contract linear and counted on its
-    mark, and no money valued through a mark."""
+    mark, no money valued through a mark, and no order against a position, whose margin the larger of both sides is."""
 
     def fixed(asset: str) -> bool:
         rule = world.house.assets.get(asset)
         return asset == account.currency or rule is None or account.currency in rule.rates or not rule.priced_by
 
+    for use in summary.orders.values():
+        against = use.sells if use.position_quantity > 0 else use.buys
+        if (use.position_quantity and against) or not fixed(use.instrument.settle):
+            return False
     crossed = [one for one in summary.positions if not one.isolated]
     return all(
         not one.instrument.inverse
@@ -215,4 +219,4 @@ def first_reach(
             far = middle
         else:
             near = middle
-    return far.quantize(RATIO_RESOLUTION)
+    return far.quantize(RATIO_RESOLUTION, ROUND_UP)

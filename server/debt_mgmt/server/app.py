@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -250,11 +251,13 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
     watching = asyncio.create_task(watch_protection(checks, engine), name="protection health")
 
     async def drain() -> None:
-        """First no longer healthy, then watchers are told, then running calls may finish."""
+        """First no longer healthy, then watchers are told and new calls refused, then running calls may finish."""
+        until = time.perf_counter() + settings.server.drain_seconds
         watching.cancel()
         await checks.enter_graceful_shutdown()
         engine.hub.drain()
-        await server.stop(settings.server.drain_seconds)
+        await guard.drain(settings.server.drain_seconds)
+        await server.stop(max(0.0, until - time.perf_counter()))
 
     closers.push_async_callback(drain)
     return port

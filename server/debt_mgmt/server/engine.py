@@ -163,8 +163,7 @@ class Engine:
         self.day = day_of(self.clock(), self.risk.day_zone)
         for shard in self.shards.values():
             for account in shard.entities.values():
-                if account.reduction is not None:
-                    self.reductions.notice(account.account_id)
+                self.reductions.resume(account)
         self.tasks = [
             asyncio.create_task(self.sweep_always(), name="sweep"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
@@ -220,6 +219,12 @@ class Engine:
 
     def summary(self, account_id: str) -> Summary:
         return self.view(account_id).summary
+
+    def is_priced(self, account: Account) -> bool:
+        """Whether every price that the account's figures rest on is known and fresh."""
+        world = self.world()
+        summary = self.view_of(account, world).summary
+        return summary.known and not summary.stale(world.at, self.risk.mark_max_age)
 
     def revision(self, account_id: str) -> tuple[int, int]:
         """(shard, position) as of which the account is shown."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import commands as c
+from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Reduction, ReductionCause, ReductionStep, RiskLevel, position_key
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import (
@@ -34,7 +35,15 @@ class Reductions:
         self.broker_of = broker_of
         self.engine: Engine
         self.runners: dict[str, asyncio.Task[None]] = {}
+        self.doubtful: set[str] = set()
+        """Client order ids of orders that may be at the broker: they are looked up before they are sent."""
         self.stopping = False
+
+    def resume(self, account: Account) -> None:
+        """Go on with the reduction of an account as it was loaded. An earlier run may have sent its orders."""
+        if account.reduction is not None:
+            self.doubtful.update(step.client_order_id for step in account.reduction.open_steps)
+            self.notice(account.account_id)
 
     def notice(self, account_id: str) -> None:
         """The account has, or had, a reduction: make sure that somebody carries it out."""
@@ -81,7 +90,8 @@ class Reductions:
             if reduction is None or not reduction.open_steps:
                 return
             step = reduction.open_steps[0]
-            if step.cause is not ReductionCause.REQUESTED and account.level is RiskLevel.UNKNOWN:
+            forced = step.cause is not ReductionCause.REQUESTED
+            if forced and (account.level is RiskLevel.UNKNOWN or not self.engine.is_priced(account)):
                 await asyncio.sleep(RETRY_SECONDS_MIN)
                 continue
             try:
@@ -94,33 +104,37 @@ class Reductions:
 
     async def carry_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
         """Place one order, or find out what became of it, and record the outcome."""
-        position = account.positions.get(position_key(step.symbol, step.position_side))
-        if position is None or position.quantity * step.side.sign >= 0:
-            await self.end_step(account, reduction, step, "nothing is left to reduce")
-            return
-        broker = self.broker_of(account)
-        order = BrokerOrder(
-            account_id=account.account_id,
-            environment=account.environment,
-            client_order_id=step.client_order_id,
-            symbol=step.symbol,
-            position_side=step.position_side,
-            side=step.side,
-            quantity=min(step.quantity, abs(position.quantity)),
-            reduce_only=True,
-        )
-        try:
-            fill = await broker.place(order)
-        except Ambiguous as error:
-            logger.warning("order %s: %s; it is looked up, not sent again", order.client_order_id, error)
-            found = await self.look_up(broker, order)
-            if found is None:
+        broker, order_id = self.broker_of(account), step.client_order_id
+        fill = await self.look_up(broker, order_id) if order_id in self.doubtful else None
+        if fill is None:
+            position = account.positions.get(position_key(step.symbol, step.position_side))
+            if position is None or position.quantity * step.side.sign >= 0:
+                await self.end_step(account, reduction, step, "nothing is left to reduce")
                 return
-            fill = found
-        except Rejected as error:
-            await self.end_step(account, reduction, step, f"refused by the broker: {error}")
-            return
-        await self.engine.submit(
+            order = BrokerOrder(
+                account_id=account.account_id,
+                environment=account.environment,
+                client_order_id=order_id,
+                symbol=step.symbol,
+                position_side=step.position_side,
+                side=step.side,
+                quantity=min(step.quantity, abs(position.quantity)),
+                reduce_only=True,
+            )
+            self.doubtful.add(order_id)
+            try:
+                fill = await broker.place(order)
+            except Ambiguous as error:
+                logger.warning("order %s: %s; it is looked up, not sent again", order_id, error)
+                await asyncio.sleep(RETRY_SECONDS_MIN)
+                return
+            except Unreachable:
+                self.doubtful.discard(order_id)
+                raise
+            except Rejected as error:
+                await self.end_step(account, reduction, step, f"refused by the broker: {error}")
+                return
+        recorded = await self.engine.submit(
             account.account_id,
             c.RecordFill(
                 fill_id=fill.fill_id,
@@ -131,25 +145,29 @@ class Reductions:
                 fee=fill.fee,
                 fee_asset=fill.fee_asset,
                 position_side=step.position_side,
-                order_id=order.client_order_id,
+                order_id=order_id,
                 plan_id=reduction.plan_id,
                 step=step.step,
             ),
             request_id="",
             actor=SYSTEM,
         )
+        if recorded.events and isinstance(recorded.events[0], e.CommandRefused):
+            await self.end_step(account, reduction, step, "its fill does not fit the position")
+        self.doubtful.discard(order_id)
 
-    async def look_up(self, broker: Broker, order: BrokerOrder) -> BrokerFill | None:
+    async def look_up(self, broker: Broker, client_order_id: str) -> BrokerFill | None:
         """The fill of an order of unknown outcome; None when the broker never had it, so it may be placed again."""
         wait = RETRY_SECONDS_MIN
         while True:
-            found = await broker.find(order.client_order_id)
+            found = await broker.find(client_order_id)
             if not isinstance(found, StillOpen):
                 return found
             await asyncio.sleep(wait)
             wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     async def end_step(self, account: Account, reduction: Reduction, step: ReductionStep, note: str) -> None:
+        self.doubtful.discard(step.client_order_id)
         await self.engine.submit(
             account.account_id,
             c.EndReductionStep(reduction.plan_id, step.step, note),

@@ -329,7 +329,12 @@ def crossings(found: Replayed) -> Table:
         levels = one.alert.kind in (AlertKind.LEVEL_RAISED, AlertKind.LEVEL_LOWERED)
         prices = ", ".join(f"{symbol} {price(mark)}" for symbol, mark in one.prices.items())
         about = prices if levels else one.alert.message
-        cells = (Text(name, style), percent(one.alert.utilization, 2), amount(one.equity) if levels else "", about)
+        cells = (
+            Text(name, style),
+            percent(one.alert.utilization, 2),
+            amount(one.equity) if levels else "",
+            Text(about),
+        )
         rows.append((one.time, 0 if one.alert.kind is not AlertKind.LEVEL_LOWERED else 2, cells))
     for time, plan in found.reductions:
         moved = f"{percent(plan.utilization_before, 2)} → {percent(plan.utilization_after, 2)}"

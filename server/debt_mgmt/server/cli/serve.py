@@ -128,7 +128,7 @@ def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
     reach = "reached by other machines, in the clear" if settings.server.insecure else "this machine only"
     places = Table.grid(padding=(0, 2))
     places.add_row("gRPC", Text.assemble((f"{host}:{port}", "bold"), f"  {reach}"))
-    places.add_row("journal", journal_of(settings))
+    places.add_row("journal", Text(journal_of(settings)))
     http = f"http://{target_of(host, metrics_port)}"
     places.add_row("metrics", f"{http}/metrics   {http}/health")
     on = Text("\n").join(Text(words) for _, is_on, words in protections(settings.risk) if is_on)
@@ -138,7 +138,7 @@ def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
         places.add_row(Text("OFF", "bold yellow"), Text(off, "yellow"))
     different = list(changed(settings))
     for path, value, origin in different[:CHANGED_SHOWN]:
-        places.add_row("setting", f"{path} {value}  ({origin})")
+        places.add_row("setting", Text(f"{path} {value}  ({origin})"))
     if len(different) > CHANGED_SHOWN:
         places.add_row("setting", f"and {len(different) - CHANGED_SHOWN} more that are not the default")
     parts: list[Any] = [Text(f"debt-mgmt {version()} serves", "bold green"), places]

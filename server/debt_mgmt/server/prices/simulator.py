@@ -25,8 +25,11 @@ INSTRUMENTS = (
 )
 
 QUIET = 0.0004
-"""Typical move of one step in quiet times, as a fraction."""
-CLUSTERING = 0.97
+"""Typical move of one step in the long run, as a fraction."""
+FROM_SHOCK, FROM_PAST = 0.12, 0.86
+"""How the variance of a step follows from the move before and from the variance then: GARCH(1,1), Bollerslev 1986."""
+VARIANCE_MOST = 25.0
+"""Times the long-run variance: five times the usual move."""
 OWN_SHARE = 0.5
 PULL = 0.0015
 """How strongly a price is drawn back to where it started, so that a long run stays in sight of it."""
@@ -44,23 +47,26 @@ class MarketSimulator:
         instruments: tuple[SimulatedInstrument, ...] = INSTRUMENTS,
         crash_every_steps: int = CRASH_EVERY_STEPS,
     ) -> None:
-        self.chance = random.Random(seed)  # noqa: S311
+        self.chance = random.Random(seed)
         self.instruments = instruments
         self.crash_every_steps = crash_every_steps
         self.logs = {one.symbol: math.log(one.start) for one in instruments}
-        self.volatility = QUIET
+        self.variance = 1.0
+        """In units of the long-run variance."""
         self.steps = 0
 
     def step(self) -> dict[str, Decimal]:
         """Prices after one more step, rounded to their ticks."""
         self.steps += 1
-        shock = abs(self.chance.gauss(0.0, 1.0))
-        self.volatility = CLUSTERING * self.volatility + (1 - CLUSTERING) * QUIET * (0.4 + shock)
-        market = self.chance.gauss(0.0, self.volatility) + self.crash_move()
+        volatility = QUIET * math.sqrt(self.variance)
+        shock = self.chance.gauss(0.0, 1.0)
+        market = volatility * shock + self.crash_move()
+        following = 1 - FROM_SHOCK - FROM_PAST + (FROM_PAST + FROM_SHOCK * shock * shock) * self.variance
+        self.variance = min(following, VARIANCE_MOST)
         prices = {}
         for one in self.instruments:
             away = self.logs[one.symbol] - math.log(one.start)
-            own = self.chance.gauss(0.0, self.volatility * OWN_SHARE)
+            own = self.chance.gauss(0.0, volatility * OWN_SHARE)
             self.logs[one.symbol] += one.beta * market + own - PULL * away
             prices[one.symbol] = rounded(math.exp(self.logs[one.symbol]), one.tick)
         return prices

@@ -46,8 +46,9 @@ def read_tape(path: Path) -> Iterator[Instant]:
         with path.open("rb") as file:
             compressed = file.read(2) == GZIP_MAGIC
             file.seek(0)
-            with gzip.open(file) if compressed else file as raw:
-                yield from instants(name, io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
+            raw = gzip.GzipFile(fileobj=file) if compressed else file
+            with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as lines:
+                yield from instants(name, lines)
     except (OSError, EOFError, zlib.error) as error:
         raise TapeError(name, None, f"can't be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -96,8 +97,10 @@ def numbered(name: str, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]
     rows = csv.reader(lines, strict=True)
     try:
         yield from ((rows.line_num, row) for row in rows if row)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise TapeError(name, rows.line_num + 1, f"not CSV text: {error}") from error
+    except csv.Error as error:
+        raise TapeError(name, rows.line_num, f"not CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise TapeError(name, None, f"not text in UTF-8: {error}") from error
 
 
 async def paced(

@@ -1,7 +1,7 @@
 """Checks on the wire: the hot path of the service, from an order message to its finding in as few steps as possible."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core.account import PositionMode
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from debt_mgmt.server.rpc.guard import Call
 
 
+BEFORE = ""
+"""What a view's figures are remembered under; its marks are under their symbols."""
+AGELESS = timedelta(0)
+
+
 def view_of(engine: Engine, account_id: str) -> AccountView:
     """The account's view; an id that can't be one is a malformed request, not an unknown account."""
     try:
@@ -36,16 +41,17 @@ def revision_of(engine: Engine, account_id: str) -> types_pb2.Revision:
     return convert.revision(engine.revision(account_id))
 
 
-def result_message(result: CheckResult, view: AccountView, at: datetime, full: bool) -> wire.CheckResult:
-    settings, level = view.world.settings, view.account.level
-    message = wire.CheckResult(
-        fits=result.fits,
-        reducing=result.reducing,
-        margin_required=convert.optional_text(result.margin_required),
-        initial_margin=convert.optional_text(result.initial_margin),
-        fee_estimate=convert.optional_text(result.fee_estimate),
-        after=convert.margin_figures(result.after, settings, level),
-    )
+def write_result(message: wire.CheckResult, result: CheckResult, view: AccountView, at: datetime, full: bool) -> None:
+    """Write a finding where it belongs. What does not change with the order is made once for each view."""
+    settings, level, memo = view.world.settings, view.account.level, view.memo
+    message.fits, message.reducing = result.fits, result.reducing
+    if result.margin_required is not None:
+        message.margin_required = text(result.margin_required)
+    if result.initial_margin is not None:
+        message.initial_margin = text(result.initial_margin)
+    if result.fee_estimate is not None:
+        message.fee_estimate = text(result.fee_estimate)
+    convert.write_margin_figures(message.after, result.after, settings, level)
     if result.violations:
         message.violations.extend(convert.violation(one) for one in result.violations)
     if full or not result.fits:
@@ -53,11 +59,18 @@ def result_message(result: CheckResult, view: AccountView, at: datetime, full: b
             message.largest_buy = text(result.largest_buy)
         if result.largest_sell is not None:
             message.largest_sell = text(result.largest_sell)
-    if full:
-        message.before.CopyFrom(convert.margin_figures(result.before, settings, level))
-        if result.mark is not None:
-            message.mark.CopyFrom(convert.mark(result.mark, at, settings.mark_max_age))
-    return message
+    if not full:
+        return
+    before = memo.get(BEFORE)
+    if before is None:
+        before = memo[BEFORE] = convert.margin_figures(view.before, settings, level)
+    message.before.CopyFrom(before)
+    mark = result.mark
+    if mark is not None:
+        template = memo.get(mark.symbol)
+        if template is None:
+            template = memo[mark.symbol] = convert.mark(mark, at, settings.mark_max_age)
+        convert.write_mark(message.mark, template, max(at - mark.received_at, AGELESS), settings.mark_max_age)
 
 
 def brief_message(
@@ -96,11 +109,11 @@ class Checks:
         view = view_of(engine, request.account_id)
         order = read_order(request.order, view.account.position_mode)
         at = engine.clock()
-        return wire.CheckOrderResponse(
-            revision=revision_of(engine, request.account_id),
-            as_of=convert.timestamp(at),
-            result=result_message(check(view, order, at), view, at, full=True),
-        )
+        response = wire.CheckOrderResponse()
+        response.revision.shard, response.revision.position = engine.revision(request.account_id)
+        convert.write_timestamp(response.as_of, at)
+        write_result(response.result, check(view, order, at), view, at, full=True)
+        return response
 
     async def BatchCheckOrders(
         self, request: wire.BatchCheckOrdersRequest, call: "Call"
@@ -118,10 +131,12 @@ class Checks:
                 orders=str(count),
                 limit=str(self.max_batch),
             )
-        if request.mode not in (0, 1, 2) or request.detail not in (0, 1, 2):
-            field = "mode" if request.mode not in (0, 1, 2) else "detail"
-            raise InvalidRequest([(field, "unknown enum number")])
-        orders = read_orders(messages, view.account.position_mode)
+        read = Reader()
+        if request.mode not in (0, 1, 2):
+            read.problem("mode", f"has no value {request.mode}")
+        if request.detail not in (0, 1, 2):
+            read.problem("detail", f"has no value {request.detail}")
+        orders = read_orders(read, messages, view.account.position_mode)
         at = engine.clock()
         full = request.detail == wire.CHECK_DETAIL_FULL
         hold = request.mode != wire.BATCH_MODE_INDEPENDENT
@@ -153,19 +168,17 @@ class Checks:
                 order = read_order(request.order, view.account.position_mode)
                 full = request.detail == wire.CHECK_DETAIL_FULL
                 result = check(view, order, at, with_largest=full)
-                response.result.CopyFrom(result_message(result, view, at, full))
-                response.revision.CopyFrom(revision_of(engine, request.account_id))
+                write_result(response.result, result, view, at, full)
+                response.revision.shard, response.revision.position = engine.revision(request.account_id)
             except Fault as fault:
                 response.error.CopyFrom(check_error(fault, "StreamCheckOrders"))
-                shard, position = engine.house_revision()
-                response.revision.CopyFrom(types_pb2.Revision(shard=shard, position=position))
-            response.as_of.CopyFrom(convert.timestamp(at))
+                response.revision.shard, response.revision.position = engine.house_revision()
+            convert.write_timestamp(response.as_of, at)
             yield response
 
 
-def read_orders(messages: Sequence[types_pb2.Order], mode: PositionMode) -> list[Order]:
+def read_orders(read: Reader, messages: Sequence[types_pb2.Order], mode: PositionMode) -> list[Order]:
     """Every order of a batch, or one error that names every malformed field of all of them."""
-    read = Reader()
     orders = [order_of(read, message, f"orders[{index}]", mode) for index, message in enumerate(messages)]
     read.done()
     return orders

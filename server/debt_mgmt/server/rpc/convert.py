@@ -53,6 +53,11 @@ def timestamp(at: datetime) -> Timestamp:
     return Timestamp(seconds=elapsed.days * 86_400 + elapsed.seconds, nanos=elapsed.microseconds * 1000)
 
 
+def write_timestamp(message: Timestamp, at: datetime) -> None:
+    elapsed = at - ERA
+    message.seconds, message.nanos = elapsed.days * 86_400 + elapsed.seconds, elapsed.microseconds * 1000
+
+
 def optional_timestamp(at: datetime | None) -> Timestamp | None:
     return None if at is None else timestamp(at)
 
@@ -127,6 +132,13 @@ def total_in_currency(amounts: dict[str, Decimal], account: a.Account, world: Wo
     return owned(total)
 
 
+def write_mark(message: types_pb2.Mark, template: types_pb2.Mark, age: timedelta, max_age: timedelta) -> None:
+    """Write the mark of `template` at another age."""
+    message.CopyFrom(template)
+    message.age.seconds, message.age.nanos = age.days * 86_400 + age.seconds, age.microseconds * 1000
+    message.stale = age > max_age
+
+
 # refusals
 
 
@@ -160,15 +172,28 @@ def margin_figures(
     shown: a.Figures, settings: RiskSettings, current: a.RiskLevel = a.RiskLevel.NORMAL
 ) -> types_pb2.MarginFigures:
     """Figures with the level that they mean; see `level_of`."""
-    return types_pb2.MarginFigures(
-        equity=optional_text(shown.equity),
-        margin_used=optional_text(shown.margin_used),
-        margin_available=optional_text(shown.margin_available),
-        margin_utilization=optional_text(shown.margin_utilization),
-        maintenance_margin=optional_text(shown.maintenance_margin),
-        maintenance_ratio=optional_text(shown.maintenance_ratio),
-        level=RISK_LEVEL.wire[level_of(shown, settings, current)],
-    )
+    message = types_pb2.MarginFigures()
+    write_margin_figures(message, shown, settings, current)
+    return message
+
+
+def write_margin_figures(
+    message: types_pb2.MarginFigures, shown: a.Figures, settings: RiskSettings, current: a.RiskLevel
+) -> None:
+    """Write figures where they belong, which saves copying them."""
+    message.level = RISK_LEVEL.wire[level_of(shown, settings, current)]
+    if shown.equity is not None:
+        message.equity = text(shown.equity)
+    if shown.margin_used is not None:
+        message.margin_used = text(shown.margin_used)
+    if shown.margin_available is not None:
+        message.margin_available = text(shown.margin_available)
+    if shown.margin_utilization is not None:
+        message.margin_utilization = text(shown.margin_utilization)
+    if shown.maintenance_margin is not None:
+        message.maintenance_margin = text(shown.maintenance_margin)
+    if shown.maintenance_ratio is not None:
+        message.maintenance_ratio = text(shown.maintenance_ratio)
 
 
 def thresholds(settings: RiskSettings) -> types_pb2.Thresholds:

@@ -9,16 +9,20 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.rpc.errors import status_of
 
 IDEMPOTENT = 2
 """google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
+
+QUIET_SECONDS = 0.1
+"""No call has begun for so long: those who called have been told to come back later."""
 
 
 class Call:
@@ -46,6 +50,29 @@ class Guard:
     def __init__(self, metrics: Metrics, default_deadline_seconds: float) -> None:
         self.metrics = metrics
         self.default_deadline_seconds = default_deadline_seconds
+        self.draining = False
+        self.running = 0
+        """Calls that are being answered."""
+        self.called_at = 0.0
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls from now on, and wait for the end of those that run, at most so long.
+
+        gRPC's own stop cancels a call that arrives in that moment. So it should come when no calls arrive any more:
+        those that are refused here are told to come back later.
+        """
+        self.draining = True
+        until = perf_counter() + seconds
+        while (now := perf_counter()) < until and (self.running or now - self.called_at < QUIET_SECONDS):
+            await asyncio.sleep(QUIET_SECONDS / 10)
+
+    def begin(self, started: float) -> None:
+        self.running += 1
+        self.called_at = started
+
+    def admit(self) -> None:
+        if self.draining:
+            raise Fault(FaultReason.DRAINING, "the service is shutting down: nothing was done")
 
     def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
         """Every method of the contract, wrapped; a method that the implementation lacks is a bug found at start."""
@@ -59,8 +86,10 @@ class Guard:
         self, service: ServiceDescriptor, method: MethodDescriptor, implementation: Callable[..., Any]
     ) -> grpc.RpcMethodHandler[Any, Any]:
         name = f"{service.name}/{method.name}"
-        read = GetMessageClass(method.input_type).FromString
+        read = reader_of(GetMessageClass(method.input_type).FromString)
         write = GetMessageClass(method.output_type).SerializeToString
+        if method.client_streaming:
+            implementation = reading_each(implementation)
         if method.client_streaming and method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(self.streaming(name, implementation), read, write)
         if method.server_streaming:
@@ -77,7 +106,11 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = perf_counter()
+            self.begin(started)
             try:
+                self.admit()
+                if isinstance(request, DecodeError):
+                    raise unreadable()
                 if not mutation:
                     return await implementation(request, Call(context))
                 left = context.time_remaining()
@@ -90,6 +123,7 @@ class Guard:
             except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 await self.end(name, context, error)
             finally:
+                self.running -= 1
                 observe(perf_counter() - started)
 
         return guarded
@@ -99,7 +133,11 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = perf_counter()
+            self.begin(started)
             try:
+                self.admit()
+                if isinstance(request, DecodeError):
+                    raise unreadable()
                 async for response in implementation(request, Call(context)):
                     yield response
             except GeneratorExit:
@@ -107,6 +145,7 @@ class Guard:
             except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 await self.end(name, context, error)
             finally:
+                self.running -= 1
                 observe(perf_counter() - started)
 
         return guarded
@@ -125,6 +164,34 @@ class Guard:
         self.metrics.failed(name, CODES[status.code])
         await context.abort_with_status(rpc_status.to_status(status))
         raise AssertionError("abort_with_status ends the call")
+
+
+def reader_of(from_bytes: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Reads a message. Bytes that are none become the error itself: raised here, it would reach the caller verbatim."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return from_bytes(content)
+        except DecodeError as error:
+            return error
+
+    return read
+
+
+def reading_each(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """`implementation` on a stream of requests that ends with an error where bytes come that are no message."""
+
+    async def readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            if isinstance(request, DecodeError):
+                raise unreadable()
+            yield request
+
+    return lambda requests, call: implementation(readable(requests), call)
+
+
+def unreadable() -> InvalidRequest:
+    return InvalidRequest([("", "the bytes sent are not a message of this method's request type")])
 
 
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -9,7 +9,7 @@ from debt_mgmt.core import account as a
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
-from debt_mgmt.core.faults import InvalidRequest
+from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
 from debt_mgmt.core.whatif import shocked, simulate
@@ -385,8 +385,11 @@ class MarginService(Checks, Watching):
     async def SimulateMargin(self, request: wire.SimulateMarginRequest, call: "Call") -> wire.SimulateMarginResponse:
         account, world = self.read_account(request.account_id)
         if len(request.changes) > CHANGES_MOST:
-            raise InvalidRequest(
-                [("changes", f"has {len(request.changes)} items, at most {CHANGES_MOST} are accepted")]
+            raise Fault(
+                FaultReason.BATCH_TOO_LARGE,
+                f"{len(request.changes)} changes in one request, at most {CHANGES_MOST} are accepted",
+                changes=str(len(request.changes)),
+                limit=str(CHANGES_MOST),
             )
         read = Reader()
         changes: list[c.Change] = []
