@@ -626,6 +626,18 @@ def test_a_rebase_ends_rounding_errors_and_changes_nothing_else(monkeypatch: pyt
     assert after == {name: pytest.approx(value, rel=1e-9) for name, value in before}
 
 
+def test_the_rounding_errors_of_many_marks_stay_far_within_the_guard_band() -> None:
+    desk, rng = long_account(), random.Random(1)
+    price = 600_000
+    for _ in range(20_000):
+        price += rng.randint(-300, 300) + (600_000 - price) // 100
+        desk.screen.mark("BTCUSDT", D(price) / 10)
+    desk.mark("BTCUSDT", D(price) / 10, assess=False)
+    summary = desk.summary()
+    exact = float(summary.used / summary.equity)
+    assert dict(desk.screen.most_utilized(1))["alice"] == pytest.approx(exact, rel=1e-11)
+
+
 def test_a_price_that_moves_out_of_all_proportion_is_still_followed() -> None:
     desk = long_account()
     assert desk.set("BTCUSDT", "6000000000000000000") == {"alice"}, "a new peak, which nobody looks at"

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from debt_mgmt.v1 import (
     account_service_pb2,
@@ -175,11 +177,11 @@ class Load:
                 return await self.send(method, request)
             except grpc.aio.AioRpcError as error:
                 self.failures[error.code()] += 1
-                assert error.code() in AT_WORST, error
+                bear(error)
                 if self.chance.random() < GIVES_UP:
                     break
                 self.repeated += 1
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(told_to_wait(error))
         self.unanswered += 1
         return None
 
@@ -191,7 +193,7 @@ class Load:
         symbol = chance.choice(list(PRICES))
         quantity = format(QUANTITIES[symbol] * chance.randint(1, 5), "f")
         side = chance.choice((types_pb2.SIDE_BUY, types_pb2.SIDE_SELL))
-        ids = {"request_id": name, "account_id": account_id}
+        ids: dict[str, Any] = {"request_id": name, "account_id": account_id}
         if chosen == "Deposit":
             return chosen, fund_service_pb2.DepositRequest(**ids, asset="USDT", amount=str(chance.randint(1, 500)))
         if chosen == "Withdraw":
@@ -221,15 +223,29 @@ class Load:
         """A market that is always there, and never far from where it began."""
         while self.calling:
             await self.line.up.wait()
-            prices = {
-                symbol: price * (1 + Decimal(self.chance.randint(-50, 50)) / 10_000)
-                for symbol, price in PRICES.items()
-            }
+            moved = 1 + Decimal(self.chance.randint(-50, 50)) / 10_000
             try:
-                await self.line.publish(prices)
+                await self.line.publish({symbol: price * moved for symbol, price in PRICES.items()})
             except grpc.aio.AioRpcError as error:
-                assert error.code() in AT_WORST, error
+                bear(error)
+                await asyncio.sleep(told_to_wait(error))
             await asyncio.sleep(0.2)
+
+
+def bear(error: grpc.aio.AioRpcError) -> None:
+    """Accept that a service is away, and nothing else."""
+    if error.code() not in AT_WORST:
+        raise AssertionError(f"a caller was told {error.code()}: {error.details()}") from error
+
+
+def told_to_wait(error: grpc.aio.AioRpcError) -> float:
+    """Seconds until the next attempt, as the error says; a moment where it says nothing."""
+    status: Any = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status is not None else ():
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToTimedelta().total_seconds())
+    return 0.02
 
 
 async def repeat(line: Line, known: Acknowledged) -> None:

@@ -1,4 +1,4 @@
-"""The service as a program of its own: started with its settings, waited for, killed or told to stop by its process id."""
+"""The service as a program of its own: started, waited for, killed or told to stop by its process id."""
 
 import asyncio
 import contextlib

@@ -99,8 +99,8 @@ class Proof:
     def check_account(self, account_id: str, account: Account) -> None:
         wallets = {asset: amount for asset, amount in self.wallets[account_id].items() if amount}
         assert {asset: held for asset, held in account.balances.items() if held} == wallets, account_id
-        quantities = {key: quantity for (owner, key), quantity in self.bought.items() if owner == account_id and quantity}
-        assert {key: one.quantity for key, one in account.positions.items()} == quantities, account_id
+        bought = {key: quantity for (owner, key), quantity in self.bought.items() if owner == account_id and quantity}
+        assert {key: one.quantity for key, one in account.positions.items()} == bought, account_id
 
     def check_acknowledged(self, known: Acknowledged) -> None:
         """An answer that somebody was given is in the journal, where it said it is."""

@@ -1,4 +1,4 @@
-"""An exchange with a memory of its own and bad manners: orders stay there whatever becomes of the service or its call."""
+"""An exchange with a memory of its own and bad manners: what it executed stays executed, whoever hears of it."""
 
 import asyncio
 from collections import defaultdict
@@ -97,5 +97,3 @@ def book_of(folder: Path) -> list[Entry]:
 def teach(folder: Path, manners: dict[str, Manners]) -> None:
     """How the venue behaves from the next start of the service on."""
     (folder / MANNERS).write_bytes(msgspec.json.encode(manners))
-
-

@@ -21,7 +21,7 @@ def main() -> None:
     logging.basicConfig(level=settings.server.log_level, stream=sys.stderr)
     if len(sys.argv) > 1:
         Venue.folder = Path(sys.argv[1])
-        app.PaperBroker = Venue  # type: ignore[misc]
+        vars(app)["PaperBroker"] = Venue
     asyncio.run(app.run(settings, ready=announce))
 
 

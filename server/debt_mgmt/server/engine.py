@@ -91,7 +91,7 @@ class Engine:
         self.reductions = reductions
         self.marks: dict[str, Mark] = {}
         self.screen = Screen()
-        hub.holders = self.screen.holders
+        hub.holders = self.valued_by
         reductions.engine = self
         self.counters = EngineCounters()
         self.started_at = clock()
@@ -106,6 +106,8 @@ class Engine:
         self.views: OrderedDict[str, AccountView] = OrderedDict()
         self.unscreened: dict[str, Account] = {}
         """Accounts whose screen row is older than their state; loaded before the next mark is screened."""
+        self.purses: dict[str, set[str]] = {}
+        """Symbol → accounts that hold nothing open, and an asset valued by its mark."""
         self.loaded: list[str] = []
         """Accounts loaded into the screen since the last mark, at marks that may be newer than their assessment."""
         self.creating: dict[str, int] = {}
@@ -392,15 +394,32 @@ class Engine:
         world = self.world()
         pending, self.unscreened = self.unscreened, {}
         for account_id, account in pending.items():
+            for holders in self.purses.values():
+                holders.discard(account_id)
             if account.closed_at is not None or not (account.positions or account.reservations):
                 self.screen.remove(account_id)
-                if account.closed_at is not None or account.level is RiskLevel.NORMAL:
+                if account.closed_at is not None:
+                    continue
+                if account.level is RiskLevel.NORMAL:
+                    self.note_purse(account, world)
                     continue
             view = self.views.get(account_id)
             current = view is not None and view.is_current(account, world)
             summary = view.summary if current and view is not None else summarize(account, world)
             self.screen.update(account, summary, world)
         self.loaded += pending
+
+    def note_purse(self, account: Account, world: World) -> None:
+        """An account with nothing open can cross no threshold; its worth may move all the same, which watchers see."""
+        if all(asset == account.currency or not held for asset, held in account.balances.items()):
+            return
+        summary = summarize(account, world)
+        for symbol in {*summary.missing, *(mark.symbol for mark in summary.marks)}:
+            self.purses.setdefault(symbol, set()).add(account.account_id)
+
+    def valued_by(self, symbol: str) -> list[str]:
+        """Accounts whose figures rest on the mark of a symbol."""
+        return [*self.screen.holders(symbol), *self.purses.get(symbol, ())]
 
     async def assess(self, account_ids: Iterable[str]) -> None:
         """Decide where accounts stand at the present marks. One that already waits for that is not queued again."""

@@ -1,4 +1,4 @@
-"""The broker of sandbox accounts: fills market orders at the mark, with slippage and fee. Nothing leaves the service."""
+"""The broker of sandbox accounts: fills market orders at the mark, with slippage and fee. Nothing leaves the house."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -29,6 +29,8 @@ class PaperBroker:
     async def place(self, order: BrokerOrder) -> BrokerFill:
         if order.environment is not Environment.SANDBOX:
             raise Rejected(f"account {order.account_id} is not a sandbox account")
+        if not order.reduce_only:
+            raise Rejected("only reduce-only orders are carried out here")
         known = self.fills.get(order.client_order_id)
         if known is not None:
             return known

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Group
 from rich.table import Table
@@ -63,6 +64,7 @@ def serve(
         output.line(**facts(settings, service.port, service.metrics_port, demo))
 
     try:
+        settings = placed(settings)
         in_event_loop(run(settings, demo=demo, ready=ready))
     except (PostgresError, JournalError, OSError, RuntimeError) as error:
         taken = "in use" in str(error) or "bind" in str(error)
@@ -72,6 +74,17 @@ def serve(
         if taken:
             output.say("Choose other ports with --address and --metrics-port; port 0 takes a free one.")
         raise typer.Exit(Exit.USAGE) from None
+
+
+def placed(settings: Settings) -> Settings:
+    """The settings with the folder that the service's own PostgreSQL will really be in."""
+    from debt_mgmt.server.postgres_binaries import directory_for
+
+    database = settings.database
+    if database.connection() is not None:
+        return settings
+    folder = directory_for(database.data_directory)
+    return msgspec.structs.replace(settings, database=msgspec.structs.replace(database, data_directory=folder))
 
 
 def settings_or_exit(output: Output, config: Path | None, flags: dict[str, str]) -> Settings:

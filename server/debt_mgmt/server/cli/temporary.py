@@ -39,18 +39,21 @@ async def temporary_service(
 ) -> AsyncIterator[str]:
     """Start such a service and give its target; stop it and remove its journal in the end."""
     from debt_mgmt.server.app import start
+    from debt_mgmt.server.postgres_binaries import directory_for
 
-    folder = Path(tempfile.mkdtemp(prefix="debt-mgmt-"))
-    folder.chmod(PASSABLE)
+    made = folder = Path(tempfile.mkdtemp(prefix="debt-mgmt-"))
+    made.chmod(PASSABLE)
     try:
         with quietly():
+            folder = directory_for(made)
             service = await start(for_a_while(settings, folder, fee_rate=fee_rate, slippage_rate=slippage_rate))
             try:
                 yield f"127.0.0.1:{service.port}"
             finally:
                 await service.stop()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in {made, folder}:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,11 @@ from debt_mgmt.server.rpc.errors import status_of
 IDEMPOTENT = 2
 """google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
 
-QUIET_SECONDS = 0.1
-"""No call has begun for so long: those who called have been told to come back later."""
+LOOK_SECONDS = 0.01
+QUIET_LOOKS = 10
+"""Once so many looks have seen no new call, those who used to call know that the service goes away."""
+QUIET_SECONDS_MOST = 1.0
+"""Some call on whatever they are told; they are waited for no longer than this."""
 
 
 class Call:
@@ -53,22 +56,27 @@ class Guard:
         self.draining = False
         self.running = 0
         """Calls that are being answered."""
-        self.called_at = 0.0
+        self.calls = 0
 
     async def drain(self, seconds: float) -> None:
         """Refuse new calls from now on, and wait for the end of those that run, at most so long.
 
-        gRPC's own stop cancels a call that arrives in that moment. So it should come when no calls arrive any more:
-        those that are refused here are told to come back later.
+        gRPC's own stop cancels calls that arrive at that moment, which tells their callers nothing. So it should come
+        when no more arrive: those that are refused here are told to come back later, and are given time to hear it.
         """
         self.draining = True
-        until = perf_counter() + seconds
-        while (now := perf_counter()) < until and (self.running or now - self.called_at < QUIET_SECONDS):
-            await asyncio.sleep(QUIET_SECONDS / 10)
+        until, ended_at, looks, calls = perf_counter() + seconds, None, 0, -1
+        while (now := perf_counter()) < until:
+            if not self.running:
+                ended_at = ended_at or now
+            looks, calls = looks + 1 if self.calls == calls else 0, self.calls
+            if ended_at is not None and (looks >= QUIET_LOOKS or now - ended_at > QUIET_SECONDS_MOST):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
-    def begin(self, started: float) -> None:
+    def begin(self) -> None:
         self.running += 1
-        self.called_at = started
+        self.calls += 1
 
     def admit(self) -> None:
         if self.draining:
@@ -106,7 +114,7 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = perf_counter()
-            self.begin(started)
+            self.begin()
             try:
                 self.admit()
                 if isinstance(request, DecodeError):
@@ -133,7 +141,7 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             started = perf_counter()
-            self.begin(started)
+            self.begin()
             try:
                 self.admit()
                 if isinstance(request, DecodeError):
