@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import defaultdict
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ class Venue(PaperBroker):
 
     folder: Path
 
-    def __init__(self, *arguments: Any, **rates: Decimal) -> None:
+    def __init__(self, *arguments: Any, **rates: Any) -> None:
         super().__init__(*arguments, **rates)
         self.manners = msgspec.json.decode((self.folder / MANNERS).read_bytes(), type=dict[str, Manners])
         self.executed: dict[str, BrokerFill] = {}

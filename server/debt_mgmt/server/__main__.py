@@ -20,5 +20,13 @@ def main() -> None:
     command_line.main()
 
 
+def launch() -> None:
+    """`main`, quiet when it is interrupted before the command line can say so itself."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 if __name__ == "__main__":
-    main()
+    launch()

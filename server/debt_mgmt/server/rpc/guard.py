@@ -22,7 +22,7 @@ IDEMPOTENT = 2
 """google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
 
 LOOK_SECONDS = 0.01
-QUIET_LOOKS = 10
+QUIET_LOOKS = 5
 """Once so many looks have seen no new call, those who used to call know that the service goes away."""
 QUIET_SECONDS_MOST = 1.0
 """Some call on whatever they are told; they are waited for no longer than this."""
