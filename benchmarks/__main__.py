@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measures, and prints what it found as a table, or as JSON for programs."""
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         read.error(f"no benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
+    logging.getLogger("debt_mgmt").setLevel(logging.ERROR)
     err = Console(stderr=True, highlight=False)
     circumstances: dict[str, object] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -141,10 +141,12 @@ class Comparison:
             )  # fmt: skip
             return side.note(report, side.server.cpu_seconds() - before)
 
-        self.pair = in_turn(
-            bench.sizes.rounds,
-            lambda: measure(self.ours, method),
-            lambda: measure(self.theirs, echo.method(kind, answers)),
+        self.pair = Pair(
+            *in_turn(
+                bench.sizes.rounds,
+                lambda: measure(self.ours, method),
+                lambda: measure(self.theirs, echo.method(kind, answers)),
+            )
         )
         return self
 

@@ -19,9 +19,9 @@ from benchmarks.books import (
     reservations,
     stream_checks,
 )
-from benchmarks.figures import Figure, at_least, grouped, in_turn
+from benchmarks.figures import Figure, Pair, Target, at_least, grouped, in_turn
 from benchmarks.generator import read_frames
-from debt_mgmt.v1 import margin_service_pb2
+from debt_mgmt.v1 import margin_service_pb2 as wire
 
 IN_FLIGHT = 64
 BATCHES_IN_FLIGHT = 4
@@ -93,7 +93,7 @@ def reserve_margin(bench: Bench) -> list[Figure]:
         )  # fmt: skip
         return theirs.note(report, bench.echo.cpu_seconds() - before)
 
-    pair = in_turn(sizes.rounds, reserve, bare)
+    pair = Pair(*in_turn(sizes.rounds, reserve, bare))
     ratio = ours.cpu / theirs.cpu if theirs.cpu else 0.0
     return [
         Figure(
@@ -123,7 +123,7 @@ def reserve_margin(bench: Bench) -> list[Figure]:
 def give_back(bench: Bench, answers: Path, label: str) -> None:
     """Release every reservation that the answers tell of. All of them must have been accepted."""
     given = [answer for answer in read_frames(answers) if answer]
-    refused = sum(not margin_service_pb2.ReserveMarginResponse.FromString(one).accepted for one in given)
+    refused = sum(not wire.ReserveMarginResponse.FromString(one).accepted for one in given)
     assert refused == 0, f"{refused} of {len(given)} reservations were refused"
     requests = bench.load.requests(releases(given, label))
     released = bench.load.run(
@@ -133,61 +133,75 @@ def give_back(bench: Bench, answers: Path, label: str) -> None:
     requests.unlink()
 
 
+class Batches:
+    """One kind of batch, and what its rounds measured."""
+
+    def __init__(self, bench: Bench, name: str, requests: Path, target: Target | None) -> None:
+        self.bench = bench
+        self.name = name
+        self.requests = requests
+        self.target = target
+        self.side = Side(bench.service)
+
+    def measure(self) -> float:
+        """Orders a second in one round."""
+        bench, server = self.bench, self.side.server
+        before = server.cpu_seconds()
+        report = bench.load.run(
+            server.target, f"{MARGIN}/BatchCheckOrders", self.requests, in_flight=BATCHES_IN_FLIGHT,
+            seconds=bench.sizes.seconds, warm_up=bench.sizes.warm_up,
+        )  # fmt: skip
+        return self.side.note(report, server.cpu_seconds() - before) * bench.sizes.batch_orders
+
+    def figure(self, orders_second: list[float], echo_rates: list[float]) -> Figure:
+        pair, orders, side = Pair(orders_second, echo_rates), self.bench.sizes.batch_orders, self.side
+        return Figure(
+            name=f"BatchCheckOrders, one core, {self.name}",
+            value=pair.our_median,
+            unit="orders/s",
+            target=self.target,
+            said=(
+                f"{pair.ratio:.1f} orders for each call of the bare echo (rounds {pair.spread}), which makes "
+                f"{grouped(pair.their_median)}/s; {side.cpu / orders:.1f} µs of server CPU an order; "
+                f"a batch of {orders}: p50 {side.p50:.1f} ms, p99 {side.p99:.1f} ms"
+            ),
+            details={
+                "orders_second": pair.ours,
+                "echo_rates": pair.theirs,
+                "cpu_us_order": side.cpu / orders,
+                "answer_bytes": side.reports[-1].response_bytes,
+                "p50_ms": side.p50,
+                "p99_ms": side.p99,
+            },
+        )
+
+
 def batch_check_orders(bench: Bench) -> list[Figure]:
     """Orders checked a second by a server that has one processor, 500 in a batch."""
     account_ids, sizes = names("batch", 8), bench.sizes
     with bench.books() as filling:
         filling.open(account_ids, {"BTCUSDT": "0.5"}, PRICES, "100000000")
-    cases = [
-        ("SEQUENTIAL", margin_service_pb2.BATCH_MODE_SEQUENTIAL, 0.0, at_least(55_000)),
-        ("INDEPENDENT", margin_service_pb2.BATCH_MODE_INDEPENDENT, 0.0, at_least(55_000)),
-        ("SEQUENTIAL, half with a limit price", margin_service_pb2.BATCH_MODE_SEQUENTIAL, 0.5, None),
+
+    def batches_of(name: str, mode: "wire.BatchMode.ValueType", limits: float, target: Target | None) -> Batches:
+        messages = batches(account_ids, sizes.batch_orders, mode, limits=limits)
+        return Batches(bench, name, bench.load.requests(messages), target)
+
+    kinds = [
+        batches_of("SEQUENTIAL", wire.BATCH_MODE_SEQUENTIAL, 0.0, at_least(55_000)),
+        batches_of("INDEPENDENT", wire.BATCH_MODE_INDEPENDENT, 0.0, at_least(55_000)),
+        batches_of("SEQUENTIAL, half with a limit price", wire.BATCH_MODE_SEQUENTIAL, 0.5, None),
     ]
-    found = []
     small = bench.load.requests(checks(bench.account_ids, 1000))
     small_answer = bench.probe(f"{MARGIN}/CheckOrder", small)
 
     def bare() -> float:
         return bench.load.run(
             bench.echo.target, echo.method(echo.UNARY, small_answer), small, in_flight=IN_FLIGHT,
-            seconds=sizes.seconds / 2, warm_up=sizes.warm_up,
+            seconds=sizes.seconds, warm_up=sizes.warm_up,
         ).rate  # fmt: skip
 
-    for name, mode, limits, target in cases:
-        requests = bench.load.requests(batches(account_ids, sizes.batch_orders, mode, limits=limits))
-        ours = Side(bench.service)
-
-        def measure(side: Side = ours, file: Path = requests) -> float:
-            before = side.server.cpu_seconds()
-            report = bench.load.run(
-                side.server.target, f"{MARGIN}/BatchCheckOrders", file, in_flight=BATCHES_IN_FLIGHT,
-                seconds=sizes.seconds, warm_up=sizes.warm_up,
-            )  # fmt: skip
-            return side.note(report, side.server.cpu_seconds() - before) * sizes.batch_orders
-
-        pair = in_turn(sizes.rounds, measure, bare)
-        found.append(
-            Figure(
-                name=f"BatchCheckOrders, one core, {name}",
-                value=pair.our_median,
-                unit="orders/s",
-                target=target,
-                said=(
-                    f"{pair.ratio:.1f} orders for each call of the bare echo (rounds {pair.spread}), which makes "
-                    f"{grouped(pair.their_median)}/s; {ours.cpu / sizes.batch_orders:.1f} µs of server CPU an order; "
-                    f"a batch of {sizes.batch_orders}: p50 {ours.p50:.1f} ms, p99 {ours.p99:.1f} ms"
-                ),
-                details={
-                    "orders_second": pair.ours,
-                    "echo_rates": pair.theirs,
-                    "cpu_us_order": ours.cpu / sizes.batch_orders,
-                    "answer_bytes": ours.reports[-1].response_bytes,
-                    "p50_ms": ours.p50,
-                    "p99_ms": ours.p99,
-                },
-            )
-        )
-    return found
+    *measured, echo_rates = in_turn(sizes.rounds, *(kind.measure for kind in kinds), bare)
+    return [kind.figure(orders_second, echo_rates) for kind, orders_second in zip(kinds, measured, strict=True)]
 
 
 def stream_check_orders(bench: Bench) -> list[Figure]:
@@ -214,7 +228,7 @@ def watch_margin(bench: Bench) -> list[Figure]:
     account_ids, sizes = names("watched", WATCHED), bench.sizes
     with bench.books() as filling:
         filling.open(account_ids, {"SOLUSDT": "200"}, PRICES, CAPITAL)
-        request = margin_service_pb2.WatchMarginRequest(account_ids=account_ids)
+        request = wire.WatchMarginRequest(account_ids=account_ids)
         request.min_interval.FromMilliseconds(1)
         requests = bench.load.requests([request.SerializeToString()])
         sides = Side(bench.service), Side(bench.echo)
@@ -239,10 +253,12 @@ def watch_margin(bench: Bench) -> list[Figure]:
                 )  # fmt: skip
                 return side.note(report, side.server.cpu_seconds() - before)
 
-            pair = in_turn(
-                sizes.rounds,
-                lambda: measure(sides[0], f"{MARGIN}/WatchMargin"),
-                lambda: measure(sides[1], echo.method(echo.WATCH, answers)),
+            pair = Pair(
+                *in_turn(
+                    sizes.rounds,
+                    lambda: measure(sides[0], f"{MARGIN}/WatchMargin"),
+                    lambda: measure(sides[1], echo.method(echo.WATCH, answers)),
+                )
             )
         finally:
             over.set()

@@ -124,15 +124,16 @@ def target_text(target: Target | None) -> str | None:
     return None if target is None else f"{'>=' if target.at_least else '<='} {target.value:g}"
 
 
-def in_turn(rounds: int, ours: Callable[[], float], theirs: Callable[[], float]) -> Pair:
-    """Measure both once to warm up, then ours, theirs, ours, theirs …: what slows the machine slows both."""
-    ours()
-    theirs()
-    pair = Pair([], [])
-    for _ in range(rounds):
-        pair.ours.append(ours())
-        pair.theirs.append(theirs())
-    return pair
+def in_turn(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
+    """What each side gave in each round: A B A B …, so that what slows the machine slows all of them.
+
+    A round before them warms up and is not counted, unless there is only one.
+    """
+    measured: list[list[float]] = [[] for _ in sides]
+    for _ in range(rounds if rounds == 1 else rounds + 1):
+        for side, values in zip(sides, measured, strict=True):
+            values.append(side())
+    return [values[-rounds:] for values in measured]
 
 
 def percentile(values: Sequence[float], fraction: float) -> float:

@@ -242,7 +242,7 @@ def starts(bench: Bench, empty: Path, full: Path) -> list[Figure]:
     """From the command to the first answer, on data directories that were used before and stopped in order."""
     sizes = bench.sizes
     small = [serving_seconds(empty) for _ in range(sizes.starts)]
-    large = [serving_seconds(full) for _ in range(max(1, sizes.starts - 2))]
+    large = [serving_seconds(full) for _ in range(1 if sizes.starts == 1 else sizes.starts - 2)]
     return [
         Figure(
             name="start to serving, warm",

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,6 @@ from debt_mgmt.core.apply import apply
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
-from debt_mgmt.core.limits import day_of
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.screen import Screen
@@ -30,6 +28,7 @@ from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.metrics import MetricsSnapshot
+from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.shard import Committed, Context, Shard
@@ -38,7 +37,6 @@ from debt_mgmt.server.watch import WatchHub
 logger = logging.getLogger(__name__)
 
 VIEWS_KEPT = 4096
-SWEEP_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
 """Publishing waits so long for a reduction that it began; one that waits for a price goes on without the publisher."""
 ACCOUNTS_SHOWN = 100
@@ -113,10 +111,7 @@ class Engine:
         self.creating: dict[str, int] = {}
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
-        self.expiries: list[tuple[datetime, str]] = []
-        self.blind: set[str] = set()
-        """Symbols whose mark was last seen too old."""
-        self.day = ""
+        self.time = PassingTime(self)
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
 
@@ -160,14 +155,12 @@ class Engine:
             for account in shard.entities.values():
                 self.home[account.account_id] = shard.number
                 self.unscreened[account.account_id] = account
-                for reservation in account.reservations.values():
-                    heapq.heappush(self.expiries, (reservation.expires_at, account.account_id))
-        self.day = day_of(self.clock(), self.risk.day_zone)
+                self.time.expects(account.account_id, account.reservations.values())
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
         self.tasks = [
-            asyncio.create_task(self.sweep_always(), name="sweep"),
+            asyncio.create_task(self.time.watch(), name="sweep"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
         ]
 
@@ -321,7 +314,7 @@ class Engine:
             kind = type(event)
             if kind is e.MarginReserved:
                 self.counters.reserved += 1
-                heapq.heappush(self.expiries, (event.reservation.expires_at, key))  # type: ignore[union-attr]
+                self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
             elif kind is e.AccountCreated:
                 self.home[key] = number
             elif kind is e.CommandRefused:
@@ -368,7 +361,7 @@ class Engine:
         self.counters.marks_accepted += len(moved)
         self.counters.marks_quarantined += len(quarantined)
         self.marks.update(moved)
-        self.blind.difference_update(moved)
+        self.time.blind.difference_update(moved)
         candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
         self.hub.marked(moved)
         await self.assess(candidates)
@@ -425,7 +418,7 @@ class Engine:
         """Decide where accounts stand at the present marks. One that already waits for that is not queued again."""
         waiting: list[str] = []
         for account_id in account_ids:
-            if account_id not in self.assessing and account_id in self.home:
+            if account_id not in self.assessing and account_id in self.home and not self.awaits_prices(account_id):
                 self.assessing.add(account_id)
                 waiting.append(account_id)
         for start in range(0, len(waiting), ASSESSED_TOGETHER):
@@ -441,6 +434,11 @@ class Engine:
                 elif not outcome.events:
                     self.rescreen(account_id)
 
+    def awaits_prices(self, account_id: str) -> bool:
+        """Whether prices of the account are still to come, so shortly after the start that nothing follows from it."""
+        young = self.clock() < self.started_at + self.risk.mark_max_age
+        return young and not self.view(account_id).summary.known
+
     def rescreen(self, account_id: str) -> None:
         """An account was looked at and nothing followed: its row is made exact again."""
         number = self.home[account_id]
@@ -448,64 +446,9 @@ class Engine:
         if account is not None:
             self.unscreened[account_id] = account
 
-    # time
-
-    async def sweep_always(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            try:
-                await self.sweep()
-            except Exception:
-                logger.exception("the sweep failed; it runs again in %s s", SWEEP_SECONDS)
-
     async def sweep(self) -> None:
-        """What the passing of time changes: prices age, reservations expire, days begin, breakers cool down."""
-        now = self.clock()
-        await self.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
-        await self.expire(now)
-
-    def newly_blind(self, now: datetime) -> list[str]:
-        """Accounts that hold an instrument whose mark has just become too old, or never came."""
-        oldest = now - self.risk.mark_max_age
-        found: set[str] = set()
-        for symbol in self.house.instruments:
-            mark = self.marks.get(symbol)
-            seen = mark.received_at if mark is not None else self.started_at
-            if seen < oldest and symbol not in self.blind:
-                self.blind.add(symbol)
-                self.load_screen()
-                found.update(self.screen.holders(symbol))
-        return sorted(found)
-
-    def on_a_new_day(self, now: datetime) -> list[str]:
-        day = day_of(now, self.risk.day_zone)
-        if day == self.day:
-            return []
-        self.day = day
-        return [
-            account.account_id
-            for shard in self.shards.values()
-            for account in shard.entities.values()
-            if account.closed_at is None
-        ]
-
-    def cooled_down(self, now: datetime) -> list[str]:
-        return [
-            account.account_id
-            for shard in self.shards.values()
-            for account in shard.entities.values()
-            if account.breakers and any(breaker.until <= now for breaker in account.breakers.values())
-        ]
-
-    async def expire(self, now: datetime) -> None:
-        due: set[str] = set()
-        while self.expiries and self.expiries[0][0] <= now:
-            due.add(heapq.heappop(self.expiries)[1])
-        for account_id in sorted(due):
-            number = self.home.get(account_id)
-            account = self.shards[number].entity(account_id) if number is not None else None
-            if account is not None and any(one.expires_at <= now for one in account.reservations.values()):
-                await self.submit(account_id, EXPIRE, request_id="", actor=SYSTEM)
+        """Decide now what the passing of time has changed."""
+        await self.time.sweep()
 
     async def rebase_always(self) -> None:
         while True:
@@ -567,13 +510,12 @@ class Engine:
 
     def protecting(self) -> list[str]:
         """Why accounts are not protected at this moment; empty when they are."""
-        reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.blind) if self.screen.holders(symbol)]
+        reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.time.blind) if self.screen.holders(symbol)]
         reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in self.shards.values() if shard.halted]
         return reasons
 
 
 ASSESS = c.Assess()
-EXPIRE = c.ExpireReservations()
 EMPTY_HOUSE = House()
 
 

@@ -77,15 +77,25 @@ def find_binaries(given: Path | None, cluster: Path, account: Account | None) ->
 
 
 def _copy_installation(bin_directory: Path, directory: Path, account: Account) -> Path:
-    """Make the binaries reachable for the account by a copy in our own folder, instead of opening up theirs."""
+    """Make the binaries reachable for the account by a copy in our own folder, instead of opening up theirs.
+
+    The libraries of a wheel lie beside its package, where its binaries look for them by a relative path: the copy has
+    the same shape.
+    """
+    installation = bin_directory.parent
+    package = installation.parent
+    libraries = package.with_name(f"{package.name}.libs")
     target = directory / f"postgres-{_binary_version(bin_directory)}"
     if not target.exists():
         _log.info("copying the PostgreSQL binaries to %s, where user %s can reach them", target, account.name)
         new = Path(tempfile.mkdtemp(prefix=f"{target.name}.new-", dir=directory))
-        shutil.copytree(bin_directory.parent, new, symlinks=True, dirs_exist_ok=True)
-        new.chmod(0o755)
+        shutil.copytree(installation, new / package.name / installation.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, new / libraries.name, symlinks=True)
+        for folder in (new, new / package.name):
+            folder.chmod(0o755)
         new.rename(target)
-    return target / bin_directory.name
+    return target / package.name / installation.name / bin_directory.name
 
 
 def server_environment() -> dict[str, str]:

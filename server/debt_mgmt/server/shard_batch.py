@@ -33,7 +33,7 @@ class Waiting(Generic[Command, Event]):
         """The ids by which a repeat of the command is recognised."""
         if not self.fact_id:
             return (self.request_id,) if self.request_id else ()
-        return (self.fact_id, self.request_id) if self.request_id else (self.fact_id,)
+        return (self.request_id, self.fact_id) if self.request_id else (self.fact_id,)
 
 
 @dataclass(eq=False, slots=True)

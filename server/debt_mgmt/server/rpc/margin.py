@@ -12,6 +12,7 @@ from debt_mgmt.core.account import Account
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
+from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.whatif import shocked, simulate
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
@@ -21,7 +22,7 @@ from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, POSITION_SIDE, SIDE
 from debt_mgmt.server.rpc.pages import page_of
 from debt_mgmt.server.rpc.validate import Reader, order_of
 from debt_mgmt.server.rpc.watching import Watching
-from debt_mgmt.server.shard import Committed
+from debt_mgmt.server.shard_answers import Committed, RequestIdReused
 from debt_mgmt.v1 import margin_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
 
@@ -279,9 +280,14 @@ class MarginService(Checks, Watching):
         command = self.fill_of(read, request, account)
         read.done()
         held = account.reservations.get(command.reservation_id)
-        done, left = await carried_out(
-            self.engine, request.account_id, command, request_id=request_id, actor=call.actor
-        )
+        try:
+            done, left = await carried_out(
+                self.engine, request.account_id, command, request_id=request_id, actor=call.actor
+            )
+        except RequestIdReused as reused:
+            if reused.request_id == request_id:
+                raise
+            return self.told_before(account, command)
         event = done.events[0]
         response = wire.RecordFillResponse(
             revision=self.place_of(request.account_id, done),
@@ -303,6 +309,14 @@ class MarginService(Checks, Watching):
         if event.figures is not None:
             response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk, left.level))
         return response
+
+    def told_before(self, account: Account, command: c.RecordFill) -> wire.RecordFillResponse:
+        """The refusal of a fill whose id is in the books with other terms."""
+        return wire.RecordFillResponse(
+            revision=self.place(account),
+            as_of=convert.timestamp(self.engine.clock()),
+            violations=convert.violations([Violation(Reason.DUPLICATE_FILL, command.fill_id)]),
+        )
 
     def fill_of(self, read: Reader, request: wire.RecordFillRequest, account: Account) -> c.RecordFill:
         """The fill to record. Without a fee the paper rate counts on a sandbox account, and none elsewhere."""
