@@ -1,0 +1,109 @@
+"""What the passing of time changes: prices grow old, reservations expire, days begin, breakers cool down."""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from debt_mgmt.core.account import Account, Reservation, RiskLevel
+from debt_mgmt.core.commands import ExpireReservations
+from debt_mgmt.core.limits import day_of
+from debt_mgmt.server.actor import SYSTEM
+
+if TYPE_CHECKING:
+    from debt_mgmt.server.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+EXPIRE = ExpireReservations()
+
+
+class PassingTime:
+    """Looks at the clock every second, and has every account decided that it concerns."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self.engine = engine
+        self.blind: set[str] = set()
+        """Symbols whose mark was last seen too old."""
+        self.expiries: list[tuple[datetime, str]] = []
+        self.day = ""
+        self.day_behind: set[str] = set()
+        """Accounts whose losses are still measured from an earlier day."""
+
+    def expects(self, account_id: str, reservations: Iterable[Reservation]) -> None:
+        """Remember when the reservations of an account expire."""
+        for reservation in reservations:
+            heapq.heappush(self.expiries, (reservation.expires_at, account_id))
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except Exception:
+                logger.exception("the sweep failed; it runs again in %s s", SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Decide now whatever time has brought since the last look."""
+        now = self.engine.clock()
+        await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
+        await self.expire(now)
+
+    def newly_blind(self, now: datetime) -> list[str]:
+        """Accounts that hold an instrument whose mark has just become too old, or never came."""
+        engine = self.engine
+        oldest = now - engine.risk.mark_max_age
+        found: set[str] = set()
+        for symbol in engine.house.instruments:
+            mark = engine.marks.get(symbol)
+            seen = mark.received_at if mark is not None else engine.started_at
+            if seen < oldest and symbol not in self.blind:
+                self.blind.add(symbol)
+                engine.load_screen()
+                found.update(engine.screen.holders(symbol))
+        return sorted(found)
+
+    def on_a_new_day(self, now: datetime) -> list[str]:
+        """Accounts whose day is to begin, also where it should have while the service was down."""
+        day = day_of(now, self.engine.risk.day_zone)
+        if day != self.day:
+            self.day = day
+            self.day_behind.update(self.engine.home)
+        self.day_behind = {one for one in self.day_behind if is_behind(self.engine.account(one), day)}
+        return sorted(self.day_behind)
+
+    def cooled_down(self, now: datetime) -> list[str]:
+        return [
+            account.account_id
+            for shard in self.engine.shards.values()
+            for account in shard.entities.values()
+            if account.breakers and any(breaker.until <= now for breaker in account.breakers.values())
+        ]
+
+    async def expire(self, now: datetime) -> None:
+        """Release what has expired; where that can't be done now, at the next look."""
+        due: set[str] = set()
+        while self.expiries and self.expiries[0][0] <= now:
+            due.add(heapq.heappop(self.expiries)[1])
+        ended: list[str] = []
+        for account_id in sorted(due):
+            if self.engine.awaits_prices(account_id):
+                heapq.heappush(self.expiries, (now, account_id))
+            elif any(one.expires_at <= now for one in self.engine.account(account_id).reservations.values()):
+                ended.append(account_id)
+        expiring = (self.engine.submit(one, EXPIRE, request_id="", actor=SYSTEM) for one in ended)
+        outcomes = await asyncio.gather(*expiring, return_exceptions=True)
+        for account_id, outcome in zip(ended, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                heapq.heappush(self.expiries, (now, account_id))
+                logger.error("reservations of account %s could not be released: %s", account_id, outcome)
+
+
+def is_behind(account: Account, day: str) -> bool:
+    """Whether the account's day is still to begin. While its level is UNKNOWN it can't; it does when that is over."""
+    if account.closed_at is not None or account.level is RiskLevel.UNKNOWN:
+        return False
+    return account.baselines is not None and account.baselines.day < day
