@@ -7,7 +7,7 @@ import signal
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Victim(Enum):
     BOTH = "service and PostgreSQL"
     SERVICE_TWICE = "service, and once more while it starts"
     POSTGRES = "PostgreSQL"
+    NOBODY = "none: stopped in order"
 
 
 class Figures:
@@ -56,12 +57,14 @@ class Figures:
 class Campaign:
     """One service under load, killed round after round on the same data directory."""
 
-    def __init__(self, directory: Path, seed: int, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, seed: int, settings: Mapping[str, str] | None = None, pause_seconds: float = 0.0
+    ) -> None:
         self.directory = directory
         self.settings = settings or {}
         self.chance = random.Random(seed)
         self.line = Line()
-        self.load = Load(self.line, self.chance)
+        self.load = Load(self.line, self.chance, pause_seconds=pause_seconds)
         self.proof = Proof()
         self.figures = Figures()
         self.known: list[Acknowledged] = []
@@ -87,6 +90,8 @@ class Campaign:
         self.figures.rounds[victim] += 1
         if victim is Victim.POSTGRES:
             await self.kill_postgres(self.program)
+        elif victim is Victim.NOBODY:
+            await self.stop_service(self.program)
         else:
             await self.kill_service(self.program, victim)
         await self.check()
@@ -103,6 +108,14 @@ class Campaign:
         await self.start()
         assert self.program is not None
         self.figures.start_seconds.append(self.program.started_seconds)
+
+    async def stop_service(self, program: Program) -> None:
+        """SIGTERM while callers trade, and a start after it."""
+        stopping = asyncio.create_task(program.stop())
+        await asyncio.sleep(0.2)
+        self.line.away()
+        assert await stopping == 0, program.log
+        await self.start()
 
     async def kill_postgres(self, program: Program) -> None:
         pid = program.postgres_pid()
@@ -157,19 +170,20 @@ class Campaign:
 
 async def campaign(
     directory: Path,
-    rounds: list[tuple[Victim, float]],
+    rounds: Iterable[tuple[Victim, float]],
     *,
     seed: int,
     settings: Mapping[str, str] | None = None,
-    told: Callable[[str], None] = lambda words: None,
+    pause_seconds: float = 0.0,
+    told: Callable[[Figures], None] = lambda figures: None,
 ) -> Campaign:
-    """Go through all rounds and the end; `told` hears of each."""
-    run = Campaign(directory, seed, settings)
+    """Go through all rounds (what is killed, after how many seconds) and the end; `told` hears of each."""
+    run = Campaign(directory, seed, settings, pause_seconds)
     try:
         await run.begin()
         for victim, seconds in rounds:
             await run.round(victim, seconds)
-            told(str(run.figures))
+            told(run.figures)
         await run.end()
     finally:
         await run.clear_away()

@@ -114,11 +114,21 @@ CHANCES = {"ReserveMargin": 40, "ReleaseReservation": 25, "RecordFill": 20, "Dep
 class Load:
     """Callers on accounts of several owners. `acknowledged` is what the service must never forget."""
 
-    def __init__(self, line: Line, chance: random.Random, *, accounts: int = 8, callers: int = 16) -> None:
+    def __init__(
+        self,
+        line: Line,
+        chance: random.Random,
+        *,
+        accounts: int = 8,
+        callers: int = 16,
+        pause_seconds: float = 0.0,
+    ) -> None:
         self.line = line
         self.chance = chance
         self.accounts = [f"account-{number}" for number in range(accounts)]
         self.callers = callers
+        self.pause_seconds = pause_seconds
+        """How long each caller rests between two calls, at most."""
         self.acknowledged: list[Acknowledged] = []
         self.unanswered = 0
         self.repeated = 0
@@ -168,6 +178,8 @@ class Load:
             answer = await self.answer_to(method, request)
             if answer is not None and method == "ReserveMargin" and answer.accepted:
                 held.append(answer.reservation)
+            if self.pause_seconds:
+                await asyncio.sleep(self.chance.uniform(0, self.pause_seconds))
 
     async def answer_to(self, method: str, request: Message) -> Any:
         """Repeat the request until it is answered, as a careful caller does; some are not, and give up."""

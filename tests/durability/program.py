@@ -19,7 +19,7 @@ from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.postgres import DATABASE, PORT, USER, EmbeddedPostgres, read_lock_file
 
 PROJECT = Path(__file__).parents[2]
-SERVE = ("tests.durability.with_venue",)
+SERVE = ("debt_mgmt.server", "serve", "--json")
 """The command that everybody starts the service with."""
 
 POLL_SECONDS = 0.01

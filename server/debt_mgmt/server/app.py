@@ -7,12 +7,9 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-from grpc_reflection.v1alpha import reflection_pb2 as reflection_messages
 
 from debt_mgmt.core.account import Account, Limits
 from debt_mgmt.core.commands import PutInstrument, SetAssetRule
@@ -32,6 +29,7 @@ from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
 from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.reflection import add_reflection
 from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
 from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.watch import WatchHub
@@ -261,19 +259,6 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
 
     closers.push_async_callback(drain)
     return port
-
-
-def add_reflection(server: grpc.aio.Server, names: list[str]) -> None:
-    """Server reflection under both names; the messages of v1 and v1alpha are the same on the wire."""
-    every = [*names, "grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME]
-    servicer: Any = reflection.aio.ReflectionServicer(every)
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_messages.ServerReflectionRequest.FromString,
-        response_serializer=reflection_messages.ServerReflectionResponse.SerializeToString,
-    )
-    for name in ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}),))
 
 
 async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) -> None:

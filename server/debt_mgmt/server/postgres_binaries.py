@@ -89,13 +89,13 @@ def _copy_installation(bin_directory: Path, directory: Path, account: Account) -
     if not target.exists():
         _log.info("copying the PostgreSQL binaries to %s, where user %s can reach them", target, account.name)
         new = Path(tempfile.mkdtemp(prefix=f"{target.name}.new-", dir=directory))
-        shutil.copytree(installation, new / package.name / installation.name, symlinks=True)
+        shutil.copytree(installation, new / "package" / "installation", symlinks=True)
         if libraries.is_dir():
             shutil.copytree(libraries, new / libraries.name, symlinks=True)
-        for folder in (new, new / package.name):
+        for folder in (new, new / "package"):
             folder.chmod(0o755)
         new.rename(target)
-    return target / package.name / installation.name / bin_directory.name
+    return target / "package" / "installation" / bin_directory.name
 
 
 def server_environment() -> dict[str, str]:
