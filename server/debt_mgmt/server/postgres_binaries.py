@@ -195,7 +195,7 @@ def check_reach(account: Account, directory: Path) -> None:
 
 
 def directory_for(wanted: Path) -> Path:
-    """The data directory to use: the one wanted, or where root's server can't reach that, one of its own under /var/lib.
+    """The data directory to use: the one wanted, or where root's server can't reach that, one under /var/lib.
 
     PostgreSQL refuses to run as root, and the user that it runs as instead may be shut out of root's folders. The other
     place depends on the path wanted alone, and the log says which it is.
@@ -211,7 +211,6 @@ def directory_for(wanted: Path) -> Path:
         return wanted
     name = hashlib.sha256(os.fsencode(wanted.absolute())).hexdigest()[:12]
     elsewhere = SHARED_STATE / name
-    _log.warning(
-        "PostgreSQL does not run as root, and user %s cannot pass %s: the data is in %s", account.name, closed, elsewhere
-    )
+    message = "PostgreSQL does not run as root, and user %s cannot pass %s: the data is in %s"
+    _log.warning(message, account.name, closed, elsewhere)
     return elsewhere
