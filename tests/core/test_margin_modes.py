@@ -312,3 +312,19 @@ def test_isolated_leverage_lowered_posts_more_and_raised_gives_none_back() -> No
         """
     )
     assert reasons(desk.do("alice", c.AdjustIsolatedMargin("ABCUSDT", PositionSide.NET, D(-2_500)))) == []
+
+
+def test_posted_margin_is_taken_out_of_equity_where_the_wallet_has_none_of_its_asset() -> None:
+    """An account in rupees posts dollars for an isolated position: that money can't stand behind anything else."""
+    desk = Desk()
+    desk.value("USDT", INR="83")
+    desk.open("ravi", currency="INR")
+    desk.deposit("ravi", 830_000, "INR")
+    desk.do("ravi", c.SetMarginMode("BTCUSDT", MarginMode.ISOLATED))
+    desk.mark("BTCUSDT", 50_000)
+    before = desk.summary("ravi").equity
+    desk.fill("ravi", "buy", D("0.02"), "BTCUSDT", 50_000)
+    posted = desk.account("ravi").positions["BTCUSDT"].isolated_margin
+    assert "USDT" not in desk.account("ravi").balances
+    assert posted > 0
+    assert desk.summary("ravi").equity == before - posted * 83

@@ -1,8 +1,9 @@
-"""Generic clients that know nothing of the contract: they find it by reflection, check an order, and follow a stream."""
+"""Generic clients that know nothing of the contract: they find it by reflection, check an order, follow a stream."""
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,12 @@ async def output_of(*command: str) -> str:
     running = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = await asyncio.wait_for(running.communicate(), WAIT_SECONDS)
     assert running.returncode == 0, err.decode()
-    return out.decode()
+    return as_in_the_contract(out.decode())
+
+
+def as_in_the_contract(text: str) -> str:
+    """JSON with the contract's own names of fields, however the program spells them."""
+    return re.sub(r'"(\w+)":', lambda key: re.sub(r"(?<=[a-z])([A-Z])", r"_\1", key[0]).lower(), text)
 
 
 def request(**fields: Any) -> str:
@@ -78,8 +84,8 @@ WATCH = request(account_ids=["demo"], min_interval="0.01s")
 
 def assert_checked(answer: dict[str, Any]) -> None:
     assert answer["result"]["fits"] is True
-    assert answer["result"]["marginRequired"] == "3300"
-    assert answer["result"]["after"]["marginUsed"] == "6000"
+    assert answer["result"]["margin_required"] == "3300"
+    assert answer["result"]["after"]["margin_used"] == "6000"
 
 
 async def assert_followed(desk: Desk, *command: str) -> None:
@@ -94,13 +100,13 @@ async def assert_followed(desk: Desk, *command: str) -> None:
         while text not in seen:
             part = await running.stdout.read(65536)
             assert part, f"it ended early: {seen}"
-            seen += part.decode()
+            seen += as_in_the_contract(part.decode())
 
     try:
-        await asyncio.wait_for(says("snapshotComplete"), WAIT_SECONDS)
+        await asyncio.wait_for(says("snapshot_complete"), WAIT_SECONDS)
         assert '"update"' not in seen
         await desk.mark({"BTCUSDT": "61000"})
-        await asyncio.wait_for(says('"unrealizedPnl": "100"'), WAIT_SECONDS)
+        await asyncio.wait_for(says('"unrealized_pnl": "100"'), WAIT_SECONDS)
         assert '"update"' in seen
     finally:
         running.terminate()

@@ -6,15 +6,12 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from debt_mgmt.core.account import Environment, MarginMode, PositionSide, Side
+from debt_mgmt.core.account import Environment, PositionSide, Side
 from debt_mgmt.core.house import House
 from debt_mgmt.core.market import Mark
-from debt_mgmt.server.brokers import paper, profiles
+from debt_mgmt.server.brokers import paper
 from debt_mgmt.server.brokers.broker import Broker, BrokerFill, BrokerOrder, Rejected, Unreachable
 from debt_mgmt.server.brokers.paper import PaperBroker
-from debt_mgmt.server.brokers.profiles import PROFILES, Feature, LeveragePath
-from debt_mgmt.server.config import BrokersSection
-from debt_mgmt.v1 import account_service_pb2 as wire
 from tests.support.instruments import BTCUSD, BTCUSDT
 
 D = Decimal
@@ -122,44 +119,3 @@ async def test_the_memory_of_fills_is_bounded(monkeypatch: pytest.MonkeyPatch) -
 
 
 # The capability matrix
-
-
-def test_every_broker_of_the_configuration_has_a_row_and_paper_too() -> None:
-    names = [one.broker for one in PROFILES]
-    assert names == sorted([*BrokersSection.__struct_fields__, "paper"])
-
-
-def test_the_matrix_is_that_of_the_design() -> None:
-    rows = {one.broker: (str(one.max_leverage), one.testnet.value, one.leverage_path.value) for one in PROFILES}
-    assert rows == {
-        "bybit": ("5", "SANDBOX", "ENDPOINT"),
-        "binance": ("5", "DEMO", "ENDPOINT"),
-        "okx": ("5", "SANDBOX", "ENDPOINT"),
-        "kraken": ("5", "NONE", "ORDER_PARAMETER"),
-        "coinbase": ("1", "NONE", "NONE"),
-        "cryptocom": ("5", "NONE", "ENDPOINT"),
-        "paper": ("5", "NONE", "ENDPOINT"),
-    }
-
-
-def test_only_paper_is_usable_and_the_others_say_why_not() -> None:
-    assert [one.broker for one in PROFILES if one.enabled] == ["paper"]
-    assert all(one.disabled_reason for one in PROFILES if one.broker != "paper")
-
-
-def test_a_row_agrees_with_itself() -> None:
-    for one in PROFILES:
-        assert all(one.notes.get(feature) for feature in Feature if feature not in one.features), one.broker
-        assert (Environment.TESTNET in one.environments) is (one.testnet is not profiles.Testnet.NONE)
-        assert (Feature.SET_LEVERAGE in one.features) is (one.leverage_path is LeveragePath.ENDPOINT)
-        assert MarginMode.CROSS in one.margin_modes
-        assert Feature.SET_MARGIN_MODE not in one.features or MarginMode.ISOLATED in one.margin_modes
-
-
-def test_words_are_those_of_the_wire() -> None:
-    for words, names, prefix in (
-        (Feature, wire.BrokerFeature.keys(), "BROKER_FEATURE_"),
-        (LeveragePath, wire.LeveragePath.keys(), "LEVERAGE_PATH_"),
-        (profiles.Testnet, wire.Testnet.keys(), "TESTNET_"),
-    ):
-        assert {prefix + word.value for word in words} == set(names) - {f"{prefix}UNSPECIFIED"}

@@ -317,7 +317,8 @@ def summarize(account: Account, world: World) -> Summary:
             equity += profit_value
             used += one.initial_margin * rate
             maintenance += one.maintenance_margin * rate
-    for asset, balance in account.balances.items():
+    for asset in {**account.balances, **posted}:
+        balance = account.balances.get(asset, ZERO)
         if balance == 0 and asset not in posted:
             continue
         rate = rate_of(asset)

@@ -236,10 +236,8 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
         held = [one for one in summary.positions if one.instrument.settle == asset]
         crossed = [one for one in held if not one.isolated]
         apart = [one for one in held if one.isolated]
-        balance = ZERO
-        if asset in account.balances:
-            posted = sum((one.position.isolated_margin for one in apart), ZERO)
-            balance = collateral_value(asset, account.balances[asset] - posted, ONE, house)
+        posted = sum((one.position.isolated_margin for one in apart), ZERO)
+        balance = collateral_value(asset, account.balances.get(asset, ZERO) - posted, ONE, house)
         orders = (use.order_margin() for use in summary.orders.values() if use.instrument.settle == asset)
         purse.has = float(sum((one.unrealized_pnl for one in crossed), balance))
         purse.needs = float(sum((one.initial_margin for one in crossed), ZERO) + sum(orders, ZERO))

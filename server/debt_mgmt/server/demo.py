@@ -47,7 +47,10 @@ class DemoMarket:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self.interval_seconds)
-            await self.tick()
+            try:
+                await self.tick()
+            except Exception:
+                logger.exception("a step of the simulated market failed; the next one comes in a moment")
 
     async def tick(self) -> None:
         prices = self.simulator.step()

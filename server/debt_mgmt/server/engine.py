@@ -299,12 +299,15 @@ class Engine:
     # what follows a commit
 
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
-        """Instruments or asset rules changed: every figure may have."""
-        if any(isinstance(change.event, e.InstrumentPut | e.AssetRuleSet) for change in changes):
-            self.screen.adopt(self.house)
-            for shard in self.shards.values():
-                for account in shard.entities.values():
-                    self.unscreened[account.account_id] = account
+        """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
+        rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
+        put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
+        if not rules and not put:
+            return
+        self.screen.adopt(self.house)
+        concerned = self.home if rules else {one for symbol in put for one in self.screen.holders(symbol)}
+        for account_id in concerned:
+            self.unscreened[account_id] = self.account(account_id)
 
     def committed(self, number: int, changes: list[Change[Account, e.AccountEvent]]) -> None:
         touched: dict[str, Account] = {}
