@@ -99,7 +99,7 @@ def test_every_movement_of_money_has_two_sides() -> None:
 
 
 def test_of_orders_against_a_position_the_cheapest_close_it() -> None:
-    """Long 100; sells of 150 at 130 and of 100 at 105: whatever fills first, 150 at 130 may have to be carried short."""
+    """Long 100; sells of 150 at 130 and of 101 at 105: whatever fills, 150 at 130 may come to be carried short."""
     play(
         """
         deposit   alice 100000 USDT

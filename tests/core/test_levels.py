@@ -213,7 +213,7 @@ def test_orders_alone_can_not_lead_to_a_reduction() -> None:
 
 
 def test_an_order_that_fills_up_to_the_threshold_fits_and_is_critical_at_once() -> None:
-    """At most 80 % afterwards is accepted, and 80 % is critical: the last order that fits is the last one held."""
+    """At most 80 % afterwards is accepted, and 80 % is critical: the last order that fits is the last one filled."""
     desk = Desk(FREE)
     desk.mark("ABCUSDT", 100)
     desk.open("alice", 10_000)
@@ -223,6 +223,23 @@ def test_an_order_that_fills_up_to_the_threshold_fits_and_is_critical_at_once() 
     assert desk.check("alice", "buy", 1, "ABCUSDT").fits
     assert not desk.check("alice", "buy", 2, "ABCUSDT").fits
     desk.fill("alice", "buy", 1, "ABCUSDT")
+    assert desk.account().level is CRITICAL
+
+
+def test_an_order_held_up_to_the_threshold_is_kept_until_a_price_moves() -> None:
+    """The largest that fits is held and stays held: the account is critical when it goes beyond, or when it fills."""
+    desk = Desk(FREE)
+    desk.mark("BTCUSDT", 50_000)
+    desk.open("alice", 1_000)
+    desk.leverage("alice", "BTCUSDT", 5)
+    assert desk.check("alice", "buy", 1).largest_buy == D("0.08")
+    events = desk.reserve("alice", "buy", "0.08")
+    assert kinds(events) == ["MarginReserved", "RiskLevelChanged", "AlertRaised"]
+    assert desk.summary().used == 800
+    assert desk.account().level is WARNING
+    assert desk.do("alice", c.Assess()) == ()
+    (reservation_id,) = desk.account().reservations
+    desk.fill("alice", "buy", "0.08", reservation_id=reservation_id)
     assert desk.account().level is CRITICAL
 
 

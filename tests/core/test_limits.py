@@ -75,6 +75,14 @@ def test_exposure_is_summed_over_instruments_and_their_orders() -> None:
     )
 
 
+def test_orders_on_an_instrument_that_lost_its_price_are_still_exposure() -> None:
+    desk = play(RICH + "reserve alice buy 20 ETHUSDT at 2000", Desk(FREE))
+    desk.limit("alice", max_exposure_notional=D(90_000))
+    desk.forget("ETHUSDT")
+    assert desk.check("alice", "buy", 1).fits
+    assert [one.reason for one in desk.check("alice", "buy", "1.001").violations] == [Reason.EXPOSURE_LIMIT]
+
+
 def test_both_legs_of_a_hedge_are_exposure() -> None:
     desk = Desk(FREE)
     desk.mark("BTCUSDT", 50_000)

@@ -71,6 +71,8 @@ class Campaign:
         self.program: Program | None = None
 
     async def begin(self) -> None:
+        """A first start that is killed on its way, a second one, and callers."""
+        await self.start_in_vain(0.5, 2.0)
         await self.start()
         await self.load.open_accounts()
         self.load.begin()
@@ -79,6 +81,12 @@ class Campaign:
         self.program = Program(self.directory, self.settings)
         await self.program.ready()
         await self.line.connect(self.program.target)
+
+    async def start_in_vain(self, least_seconds: float, most_seconds: float) -> None:
+        """A start that does not get far, or just about ends."""
+        program = Program(self.directory, self.settings)
+        await asyncio.sleep(self.chance.uniform(least_seconds, most_seconds))
+        program.kill()
 
     async def round(self, victim: Victim, seconds: float) -> None:
         """Trade for so long, kill, come back, and check that nothing is missing."""
@@ -102,9 +110,7 @@ class Campaign:
             os.kill(pid, signal.SIGKILL)
         program.kill()
         if victim is Victim.SERVICE_TWICE:
-            short_lived = Program(self.directory, self.settings)
-            await asyncio.sleep(self.chance.uniform(0.3, 1.8))
-            short_lived.kill()
+            await self.start_in_vain(0.3, 1.8)
         await self.start()
         assert self.program is not None
         self.figures.start_seconds.append(self.program.started_seconds)
@@ -133,6 +139,7 @@ class Campaign:
     async def check(self) -> None:
         """Everything acknowledged so far is in the journal, and is answered from it."""
         assert self.program is not None
+        assert "CRITICAL" not in self.program.log, self.program.log
         acknowledged, self.load.acknowledged = self.load.acknowledged, []
         async with journal_of(self.program) as journal:
             await self.proof.follow(journal)

@@ -19,6 +19,6 @@ async def test_every_acknowledged_write_survives_kills_of_the_service(data_direc
 
 async def test_the_service_outlives_kills_of_its_database(data_directory: Path) -> None:
     chance = random.Random(12)
-    rounds = [(Victim.POSTGRES, chance.uniform(0.2, 0.7)) for _ in range(4)]
+    rounds = [(Victim.POSTGRES, chance.uniform(0.2, 0.7)) for _ in range(3)]
     run = await campaign(data_directory, rounds, seed=12, settings=OFTEN)
     assert run.figures.acknowledged > 200, run.figures

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+from debt_mgmt.core import commands as c
 from debt_mgmt.core.account import Account, AlertKind
+from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.v1 import account_service_pb2, leverage_service_pb2, margin_service_pb2, types_pb2
 from tests.durability.load import Line
 from tests.durability.program import Program, journal_at_rest, journal_of, running
 from tests.durability.proof import Proof
 from tests.durability.venue import Manners, book_of, teach
+from tests.support.service import service
 
 D = Decimal
 BUY, SELL = types_pb2.SIDE_BUY, types_pb2.SIDE_SELL
@@ -186,3 +189,22 @@ async def test_a_reduction_is_finished_whatever_kills_it_and_no_order_is_execute
             assert executed(folder, account_id) == Counter(ids), f"{account_id}: the venue executed each order once"
     for account_id in (BEFORE_THE_ANSWER, TIMED_OUT, CALM):
         assert set(sent(folder, account_id).values()) == {1}, f"{account_id}: no order is sent twice"
+
+
+async def test_a_close_whose_position_and_account_went_meanwhile_comes_to_an_end() -> None:
+    async with service() as desk:
+        engine = desk.engine
+        await desk.mark({"BTCUSDT": "50000"})
+        await desk.open("a", "10000", "USDT")
+        await desk.fill("a", BUY, "0.1", "BTCUSDT", "50000")
+        engine.marks.clear()
+        await engine.submit("a", c.ClosePosition("BTCUSDT"), request_id="close", actor=SYSTEM)
+        await asyncio.sleep(0)
+        assert engine.account("a").reduction is not None, "the paper broker waits for a price"
+        await desk.fill("a", SELL, "0.1", "BTCUSDT", "50000")
+        await engine.submit("a", c.CloseAccount(), request_id="leave", actor=SYSTEM)
+        assert engine.account("a").closed_at is not None
+        assert await engine.reductions.idle("a", 5.0)
+        account = engine.account("a")
+        assert account.reduction is None and not account.positions
+        assert [step.note for step in account.past_reductions[-1].steps] == ["nothing is left to reduce"]

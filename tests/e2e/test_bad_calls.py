@@ -22,7 +22,7 @@ from debt_mgmt.v1 import (
     types_pb2,
 )
 from tests.e2e.books import BUY, open_fresh, order
-from tests.support.service import Clock, Desk, service
+from tests.support.service import Clock, Desk, service, slow_journal
 from tests.support.wire import (
     METHODS,
     MUTATIONS,
@@ -295,7 +295,7 @@ async def test_a_mutation_whose_deadline_passes_is_carried_out_once(desk: Desk) 
     """The journal is slow: the caller gives up, the write goes on, and the same request id finds its answer."""
     name = await open_fresh(desk)
     request = fund_service_pb2.DepositRequest(**deposit_fields(account_id=name, request_id="slow"))
-    async with SlowJournal(desk):
+    async with slow_journal(desk):
         failure = await failure_of(desk.channel, "FundService/Deposit", request, timeout=0.1)
         assert failure.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await until(lambda: desk.engine.account(name).balances["USDT"] == 10001)
@@ -303,30 +303,10 @@ async def test_a_mutation_whose_deadline_passes_is_carried_out_once(desk: Desk) 
     assert (answer.replayed, answer.balance.amount) == (True, "10001")
 
 
-class SlowJournal:
-    """Every append takes its time."""
-
-    def __init__(self, desk: Desk, seconds: float = 0.3) -> None:
-        self.journal: Any = desk.engine.journal
-        self.seconds = seconds
-
-    async def __aenter__(self) -> None:
-        append = self.journal.append
-
-        async def later(rows: Any) -> None:
-            await asyncio.sleep(self.seconds)
-            await append(rows)
-
-        self.journal.append = later
-
-    async def __aexit__(self, *error: object) -> None:
-        del self.journal.append
-
-
 async def test_a_caller_who_hangs_up_does_not_stop_the_write(desk: Desk) -> None:
     name = await open_fresh(desk)
     request = fund_service_pb2.DepositRequest(**deposit_fields(account_id=name, request_id="hung-up"))
-    async with SlowJournal(desk):
+    async with slow_journal(desk):
         pending = desk.funds.Deposit(request)
         await asyncio.sleep(0.1)
         pending.cancel()
@@ -341,7 +321,7 @@ async def test_a_request_id_with_another_body_is_refused_while_the_first_is_unde
     name = await open_fresh(desk)
     request = fund_service_pb2.DepositRequest(**deposit_fields(account_id=name, request_id="twice"))
     other = fund_service_pb2.DepositRequest(**deposit_fields(account_id=name, request_id="twice", amount="2"))
-    async with SlowJournal(desk, 0.1):
+    async with slow_journal(desk, 0.1):
         answers = await asyncio.gather(
             desk.funds.Deposit(request),
             desk.funds.Deposit(request),

@@ -1,5 +1,6 @@
 """What is seen from outside: health by service and of the protection itself, /health, and /metrics after traffic."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from debt_mgmt.v1 import margin_service_pb2
 from tests.e2e.books import BUY, open_fresh, order
-from tests.support.service import Clock, Desk, service
+from tests.support.service import Clock, Desk, service, slow_journal
 from tests.support.wire import SERVICES, failure_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,7 +29,7 @@ Running = tuple[Desk, Clock]
 @pytest_asyncio.fixture(loop_scope="module")
 async def running() -> AsyncIterator[Running]:
     clock = Clock()
-    async with service(clock=clock, server__drain_seconds="0.3") as desk:
+    async with service(clock=clock, server__drain_seconds="0.5") as desk:
         await desk.mark({"BTCUSDT": "60000"})
         yield desk, clock
 
@@ -93,6 +94,20 @@ async def test_health_turns_before_the_service_goes(running: Running) -> None:
     assert (await watched.read()).status == SERVING
     await desk.running.stop()
     assert (await watched.read()).status == NOT_SERVING
+
+
+async def test_a_command_under_way_is_finished_before_the_service_goes(running: Running) -> None:
+    desk, _ = running
+    name = await open_fresh(desk)
+    async with slow_journal(desk):
+        pending = asyncio.ensure_future(desk.reserve(name, BUY, "0.01"))
+        await asyncio.sleep(0.05)
+        desk.running.engine.hub.drain()
+        stopping = asyncio.create_task(desk.running.stop())
+        assert (await asyncio.wait_for(pending, 5)).accepted
+        await asyncio.wait_for(stopping, 10)
+    rows = await desk.engine.journal.list_rows(account_id=name)
+    assert rows[-1].kind == "MarginReserved"
 
 
 def sample(text: str, name: str, **labels: str) -> float:

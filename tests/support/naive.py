@@ -180,6 +180,8 @@ class Naive:
             used, equity = self.used(), self.equity()
             level = self.level_at(used, equity, self.level)
             adding = [name for name, one in self.orders.items() if not one.reduces]
+            if self.level < 2 and adding and used == equity * Fraction(8, 10):
+                level = 1  # what was accepted up to the threshold is kept
             if level >= 2 and self.level < 2 and adding:
                 self.level = 2
                 for name in adding:

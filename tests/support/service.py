@@ -1,5 +1,6 @@
 """A real service for tests: in this process, on a free loopback port, on a memory or an embedded journal."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -195,3 +196,20 @@ async def service(
             yield Desk(running, channel)
     finally:
         await running.stop()
+
+
+@asynccontextmanager
+async def slow_journal(desk: Desk, seconds: float = 0.3) -> AsyncIterator[None]:
+    """Meanwhile every append to the journal takes its time."""
+    journal: Any = desk.engine.journal
+    append = journal.append
+
+    async def later(rows: Any) -> None:
+        await asyncio.sleep(seconds)
+        await append(rows)
+
+    journal.append = later
+    try:
+        yield
+    finally:
+        del journal.append

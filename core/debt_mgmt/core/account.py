@@ -96,6 +96,9 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     created_at: datetime
     expires_at: datetime
     reduce_only: bool = False
+    leverage: Decimal | None = None
+    unit_margin: Decimal | None = None
+    """Margin per contract at that leverage, in the settlement asset: kept so that it need not be computed again."""
     limit_price: Decimal | None = None
     """None for a market order."""
     open_loss: Decimal = ZERO

@@ -408,6 +408,7 @@ def exposure_without(view: AccountView, excluded: str) -> Decimal:
     for name in symbols - {excluded}:
         other = view.symbol(name)
         if isinstance(other, Violation):
+            amount += ordered_value(view, name)
             continue
         if not other.use.one_way:
             amount += sum(one.notional * one.rate for one in view.summary.positions if one.position.symbol == name)
@@ -417,6 +418,15 @@ def exposure_without(view: AccountView, excluded: str) -> Decimal:
         worst = max(other.side(Side.BUY).worst, other.side(Side.SELL).worst, ZERO)
         amount += notional(other.instrument, worst, other.mark.price) * other.rate
     return amount
+
+
+def ordered_value(view: AccountView, symbol: str) -> Decimal:
+    """Notional, in the account's currency, of the open orders on an instrument without a mark, at their own prices."""
+    use = view.summary.orders.get(symbol)
+    if use is None:
+        return ZERO
+    reserved = (one for one in view.account.reservations.values() if one.symbol == symbol and not one.reduce_only)
+    return sum((notional(use.instrument, one.quantity, one.price) * use.rate for one in reserved), ZERO)
 
 
 def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> Decimal:

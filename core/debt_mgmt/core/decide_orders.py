@@ -26,6 +26,7 @@ from debt_mgmt.core.margin import (
     margin_mode_of,
     mark_used,
     summarize,
+    unit_margin,
 )
 from debt_mgmt.core.money import ZERO, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation
@@ -67,6 +68,10 @@ def reservation_event(
         price = order.price if order.price is not None else ZERO
     started, counted = order_window(draft.account, view.limits.order_rate_interval_seconds or 1, world.at)
     after = view.before if result.reducing else result.after
+    leverage = unit = None
+    if not result.reducing:
+        leverage = leverage_of(draft.account, world.settings, order.symbol)
+        unit = unit_margin(world.house.instruments[order.symbol], price, leverage, result.open_loss)
     return e.MarginReserved(
         reservation=Reservation(
             reservation_id=draft.next_id,
@@ -79,6 +84,8 @@ def reservation_event(
             created_at=world.at,
             expires_at=world.at + time_to_live,
             reduce_only=result.reducing,
+            leverage=leverage,
+            unit_margin=unit,
             limit_price=order.price,
             open_loss=result.open_loss,
             client_order_id=command.client_order_id,

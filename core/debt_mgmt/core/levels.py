@@ -75,7 +75,9 @@ def assess(draft: Draft) -> Summary:
     Returns the figures it leaves.
     """
     if draft.account.closed_at is not None:
-        return summarize(draft.account, draft.world)
+        summary = summarize(draft.account, draft.world)
+        end_finished_reduction(draft, summary)
+        return summary
     for _ in ASCENDING:
         summary = summarize(draft.account, draft.world)
         if not assess_level(draft, summary):
@@ -124,8 +126,11 @@ def assess_level(draft: Draft, summary: Summary) -> bool:
         return False
     current = account.level if account.level is not RiskLevel.UNKNOWN else account.level_before_unknown
     level = next_level(current, summary.used, summary.equity, world.settings)
-    if level is RiskLevel.LIQUIDATING and RANK[current] < RANK[RiskLevel.CRITICAL] and risk_adding(account):
-        level = RiskLevel.CRITICAL  # positions are sold only for what they need once their orders are released
+    if RANK[current] < RANK[RiskLevel.CRITICAL] and risk_adding(account):
+        if level is RiskLevel.LIQUIDATING:
+            level = RiskLevel.CRITICAL  # positions are sold only for what they need once their orders are released
+        elif summary.used == world.settings.liquidation_threshold * summary.equity:
+            level = RiskLevel.WARNING  # an order that fills the account up to the threshold was accepted, so it is kept
     if level is account.level:
         return False
     rose = RANK[level] > RANK[current]

@@ -1,6 +1,5 @@
 """What an account is worth and what its positions need: every figure exact, with its working."""
 
-from bisect import insort
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -67,7 +66,7 @@ class PositionFigures(msgspec.Struct, frozen=True):
 
 
 class OpenOrders:
-    """The open orders of one side of an instrument: by margin per contract, the cheapest first, with totals."""
+    """The open orders of one side of an instrument, each with its margin per contract, and their totals."""
 
     __slots__ = ("margin", "quantity", "units")
 
@@ -81,9 +80,14 @@ class OpenOrders:
         return bool(self.units)
 
     def add(self, quantity: Decimal, unit_margin: Decimal) -> None:
-        insort(self.units, (unit_margin, quantity))
+        self.units.append((unit_margin, quantity))
         self.quantity += quantity
         self.margin += quantity * unit_margin
+
+    def copy(self) -> "OpenOrders":
+        again = OpenOrders()
+        again.units, again.quantity, again.margin = self.units.copy(), self.quantity, self.margin
+        return again
 
     def margin_beyond(self, offset: Decimal, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
         """Margin of all orders, and of one more of `quantity`, beyond `offset` contracts that only close.
@@ -93,11 +97,8 @@ class OpenOrders:
         margin = self.margin + quantity * unit_margin
         if offset == 0:
             return margin
-        units = self.units
-        if quantity:
-            units = units.copy()
-            insort(units, (unit_margin, quantity))
-        for unit, open_quantity in units:
+        units = [*self.units, (unit_margin, quantity)] if quantity else self.units
+        for unit, open_quantity in sorted(units):
             closing = min(offset, open_quantity)
             margin -= closing * unit
             offset -= closing
@@ -118,6 +119,10 @@ class OrderUse(msgspec.Struct):
     sells: OpenOrders
     one_way: bool = True
     isolated: bool = False
+
+    def copy(self) -> "OrderUse":
+        """The same use, to count more orders in without changing this one."""
+        return msgspec.structs.replace(self, buys=self.buys.copy(), sells=self.sells.copy())
 
     def orders(self, side: Side) -> OpenOrders:
         return self.buys if side is Side.BUY else self.sells
@@ -401,5 +406,7 @@ def order_uses(
 
 
 def add_reservation(use: OrderUse, reservation: Reservation) -> None:
-    unit = unit_margin(use.instrument, reservation.price, use.leverage, reservation.open_loss)
+    unit = reservation.unit_margin
+    if unit is None or reservation.leverage != use.leverage:
+        unit = unit_margin(use.instrument, reservation.price, use.leverage, reservation.open_loss)
     use.orders(reservation.side).add(reservation.quantity, unit)

@@ -12,7 +12,6 @@ from debt_mgmt.core.margin import (
     OrderUse,
     Summary,
     World,
-    add_reservation,
     figures,
     leverage_of,
     order_use,
@@ -209,10 +208,8 @@ class AccountView:
         except Unpriced as unpriced:
             return Violation(Reason.MISSING_MARK, subject=unpriced.missing)
         held = [one for one in self.summary.positions if one.position.symbol == name]
-        use = order_use(account, world, instrument, held, rate)
-        for reservation in account.reservations.values():
-            if reservation.symbol == name and not reservation.reduce_only:
-                add_reservation(use, reservation)
+        ordered = self.summary.orders.get(name)
+        use = ordered.copy() if ordered is not None else order_use(account, world, instrument, held, rate)
         leverage = leverage_of(account, world.settings, name)
         legs = [one.position.quantity for one in held]
         view = SymbolView(instrument, mark, tuple(used.values()), rate, leverage, use, legs)

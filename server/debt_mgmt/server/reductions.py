@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import commands as c
@@ -59,8 +60,10 @@ class Reductions:
             logger.error("the reduction of %s stopped and is taken up again", account_id, exc_info=task.exception())
             if not self.stopping:
                 asyncio.get_running_loop().call_later(1.0, self.notice, account_id)
-        elif not self.stopping and self.engine.account(account_id).reduction is not None:
-            self.notice(account_id)
+        elif not self.stopping:
+            reduction = self.engine.account(account_id).reduction
+            if reduction is not None and reduction.open_steps:
+                self.notice(account_id)
 
     async def idle(self, account_id: str, timeout_seconds: float | None = None) -> bool:
         """Wait until no runner works on the account; False when that takes longer than `timeout_seconds`."""
@@ -111,26 +114,12 @@ class Reductions:
             if position is None or position.quantity * step.side.sign >= 0:
                 await self.end_step(account, reduction, step, "nothing is left to reduce")
                 return
-            order = BrokerOrder(
-                account_id=account.account_id,
-                environment=account.environment,
-                client_order_id=order_id,
-                symbol=step.symbol,
-                position_side=step.position_side,
-                side=step.side,
-                quantity=min(step.quantity, abs(position.quantity)),
-                reduce_only=True,
-            )
-            self.doubtful.add(order_id)
             try:
-                fill = await broker.place(order)
+                fill = await self.place(broker, account, step, min(step.quantity, abs(position.quantity)))
             except Ambiguous as error:
                 logger.warning("order %s: %s; it is looked up, not sent again", order_id, error)
                 await asyncio.sleep(RETRY_SECONDS_MIN)
                 return
-            except Unreachable:
-                self.doubtful.discard(order_id)
-                raise
             except Rejected as error:
                 await self.end_step(account, reduction, step, f"refused by the broker: {error}")
                 return
@@ -155,6 +144,25 @@ class Reductions:
         if recorded.events and isinstance(recorded.events[0], e.CommandRefused):
             await self.end_step(account, reduction, step, "its fill does not fit the position")
         self.doubtful.discard(order_id)
+
+    async def place(self, broker: Broker, account: Account, step: ReductionStep, quantity: Decimal) -> BrokerFill:
+        """Send the order of a step. Until its outcome is recorded, it counts as one that may be at the broker."""
+        order = BrokerOrder(
+            account_id=account.account_id,
+            environment=account.environment,
+            client_order_id=step.client_order_id,
+            symbol=step.symbol,
+            position_side=step.position_side,
+            side=step.side,
+            quantity=quantity,
+            reduce_only=True,
+        )
+        self.doubtful.add(order.client_order_id)
+        try:
+            return await broker.place(order)
+        except Unreachable:
+            self.doubtful.discard(order.client_order_id)
+            raise
 
     async def look_up(self, broker: Broker, client_order_id: str) -> BrokerFill | None:
         """The fill of an order of unknown outcome; None when the broker never had it, so it may be placed again."""
