@@ -228,6 +228,7 @@ async def test_a_reservation_ends_with_its_time_also_after_a_restart() -> None:
         assert (await desk.status(name)).initial_margin_reservations == "120"
     clock.advance(seconds=60)
     async with service(journal=journal, clock=clock) as desk:
+        await desk.mark({"BTCUSDT": "60000"})
         await desk.engine.sweep()
         assert (await desk.status(name)).open_reservations == 0
 

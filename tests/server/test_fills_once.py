@@ -5,7 +5,7 @@ import pytest
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import margin_service_pb2 as wire
-from debt_mgmt.v1 import types_pb2
+from debt_mgmt.v1 import rejections_pb2, types_pb2
 from tests.support.service import Desk, service
 
 
@@ -45,15 +45,25 @@ async def test_the_same_fill_told_twice_counts_once() -> None:
         assert await quantity(desk) == "1"
 
 
-@pytest.mark.parametrize(("request_id", "fill_id"), [("one", "trade-2"), ("two", "trade-1")])
-async def test_other_terms_under_a_known_id_are_an_error(request_id: str, fill_id: str) -> None:
+async def test_another_fill_under_a_known_request_id_is_an_error() -> None:
     async with service() as desk:
         await desk.open("alice")
         await desk.mark({"BTCUSD": "100"})
         await desk.margin.RecordFill(fill("one", "trade-1"))
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await desk.margin.RecordFill(fill(request_id, fill_id, quantity="0.6"))
+            await desk.margin.RecordFill(fill("one", "trade-2"))
         assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        assert await quantity(desk) == "0.5"
+
+
+async def test_a_known_fill_with_other_terms_is_refused() -> None:
+    async with service() as desk:
+        await desk.open("alice")
+        await desk.mark({"BTCUSD": "100"})
+        await desk.margin.RecordFill(fill("one", "trade-1"))
+        answer = await desk.margin.RecordFill(fill("two", "trade-1", quantity="0.6"))
+        assert not answer.accepted
+        assert [one.reason for one in answer.violations] == [rejections_pb2.REFUSAL_REASON_DUPLICATE_FILL]
         assert await quantity(desk) == "0.5"
 
 
