@@ -812,9 +812,9 @@ class RiskTier(_message.Message):
     MAX_LEVERAGE_FIELD_NUMBER: _builtins.int
     DEDUCTION_FIELD_NUMBER: _builtins.int
     notional_from: _builtins.str
-    """Notional above which the bracket holds; in settlement currency. The first begins at 0."""
+    """Notional from which the bracket holds, inclusive; in settlement currency."""
     notional_to: _builtins.str
-    """Notional up to which it holds, inclusive. Absent: open."""
+    """Notional at which it ends, exclusive. Absent: open."""
     maintenance_rate: _builtins.str
     """Maintenance margin rate, as fraction of notional."""
     max_leverage: _builtins.str

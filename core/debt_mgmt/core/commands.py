@@ -85,7 +85,6 @@ class RecordFill(Command, frozen=True):
     order_id: str = ""
     plan_id: str = ""
     step: int = 0
-    expected_quantity: Decimal | None = None
     filled_at: datetime | None = None
 
 

@@ -40,7 +40,6 @@ class VenueRules(msgspec.Struct, frozen=True, omit_defaults=True):
     maintenance_margin_base: MarginBase = MarginBase.MARK
     fee_in_maintenance: bool = False
     """The venue adds the taker fee of closing to maintenance margin, and so to the liquidation price."""
-    liquidates_at_equality: bool = True
     effective_from: str = ""
     """ISO date from which these rules hold; empty where unknown."""
 

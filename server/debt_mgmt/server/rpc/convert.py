@@ -10,10 +10,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from debt_mgmt.core import account as a
 from debt_mgmt.core import market
 from debt_mgmt.core.house import House
-from debt_mgmt.core.instrument import Instrument, initial_margin
+from debt_mgmt.core.instrument import initial_margin
 from debt_mgmt.core.levels import next_level, unpriced
 from debt_mgmt.core.limits import day_of
-from debt_mgmt.core.liquidation_price import bankruptcy_price, collateral_behind, liquidation_price
+from debt_mgmt.core.liquidation_price import ends_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, figures, leverage_of
 from debt_mgmt.core.money import PRICE_RESOLUTION, RATIO_RESOLUTION, ZERO, owned, required, text
 from debt_mgmt.core.refusals import Violation, sentence
@@ -339,34 +339,24 @@ def position(
     message.maintenance_margin = text(required(known.maintenance_margin * known.rate))
     message.unrealized_pnl = text(owned(known.unrealized_pnl * known.rate))
     if known.isolated or summary.known:
-        add_end_prices(message, known, summary, instrument)
+        add_end_prices(message, known, summary)
     return message
 
 
-def add_end_prices(
-    message: types_pb2.Position, known: PositionFigures, summary: Summary, instrument: Instrument
-) -> None:
-    """Liquidation and bankruptcy price, where there are such prices, and how far the first is."""
-    one, mark_price = known.position, known.mark.price
-    maintained = collateral_behind(known, summary)
-    liquidated = liquidation_price(instrument, one.quantity, one.entry_price, maintained, mark_price)
-    bankrupt = bankruptcy_price(instrument, one.quantity, one.entry_price, equity_behind(known, summary))
+def add_end_prices(message: types_pb2.Position, known: PositionFigures, summary: Summary) -> None:
+    """Liquidation and bankruptcy price, where there are such prices, and how far the first is from the mark."""
+    mark_price = known.mark.price
+    liquidated, bankrupt = ends_of(known, summary)
     shown = price_text(liquidated)
     if shown is not None and liquidated is not None:
         message.liquidation_price = shown
-        away = mark_price - liquidated if one.quantity > 0 else liquidated - mark_price
-        distance = (max(away, ZERO) / mark_price).quantize(RATIO_RESOLUTION, ROUND_FLOOR)
-        message.distance_to_liquidation = text(distance)
+        away = mark_price - liquidated if known.position.quantity > 0 else liquidated - mark_price
+        if len([one for one in summary.positions if one.position.symbol == known.position.symbol]) > 1:
+            away = abs(liquidated - mark_price)
+        message.distance_to_liquidation = text((max(away, ZERO) / mark_price).quantize(RATIO_RESOLUTION, ROUND_FLOOR))
     shown = price_text(bankrupt)
     if shown is not None:
         message.bankruptcy_price = shown
-
-
-def equity_behind(known: PositionFigures, summary: Summary) -> Decimal:
-    """What the position can lose until equity is zero, in its settlement asset and without its own PnL."""
-    if known.isolated:
-        return known.position.isolated_margin
-    return summary.equity / known.rate - known.unrealized_pnl
 
 
 # reservations, reductions, alerts
