@@ -195,8 +195,8 @@ def test_what_margin_does_not_need_can_be_withdrawn() -> None:
         fill      alice buy 0.5 BTCUSDT
         mark      BTCUSDT 49000
         account   alice                 -> equity 9500  used 4900  available 4600
-        withdraw  alice 4600.01 USDT    -> rejected INSUFFICIENT_BALANCE
-        withdraw  alice 4600 USDT       -> withdrawn  available 0
+        withdraw  alice 3375.01 USDT    -> rejected INSUFFICIENT_BALANCE
+        withdraw  alice 3375 USDT       -> withdrawn  available 1225  utilization 0.8
         """,
         Desk(FREE),
     )
@@ -228,9 +228,9 @@ def test_collateral_with_a_haircut_leaves_at_what_it_counts() -> None:
     desk.leverage("alice", "BTCUSDT", 5)
     desk.fill("alice", "buy", "1.1")
     assert desk.summary().available == 10_000
-    assert reasons(desk.deposit("alice", "-5.01", "ETH")) == ["INSUFFICIENT_BALANCE"]
-    assert reasons(desk.deposit("alice", -5, "ETH")) == []
-    assert desk.summary().available == 0
+    assert reasons(desk.deposit("alice", "-3.63", "ETH")) == ["INSUFFICIENT_BALANCE"]
+    assert reasons(desk.deposit("alice", "-3.625", "ETH")) == []
+    assert desk.summary().available == 2_750
 
 
 def test_nothing_leaves_on_prices_that_are_old() -> None:

@@ -70,7 +70,10 @@ def deposit_postings(asset: str, amount: Decimal) -> tuple[Posting, ...]:
 
 
 def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation:
-    """How much of an asset can leave: its balance without posted margin, as far as margin available covers it."""
+    """How much of an asset can leave: its balance without posted margin, and no more than keeps the account safe.
+
+    Utilisation may not pass the liquidation threshold, so that taking money out never sells a position.
+    """
     account, world = draft.account, draft.world
     view = AccountView(account, world)
     if not view.summary.known:
@@ -80,7 +83,10 @@ def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation
         return Violation(Reason.STALE_MARK, stale[0].symbol)
     free = max(ZERO, account.balances.get(asset, ZERO) - posted_in(draft, asset))
     weight = collateral_value(asset, Decimal(1), rate, world.house)
-    return min(free, view.available / weight) if weight > 0 else free
+    if weight <= 0:
+        return free
+    leaving = view.equity - view.used / world.settings.liquidation_threshold
+    return max(ZERO, min(free, leaving / weight))
 
 
 def posted_in(draft: Draft, asset: str) -> Decimal:

@@ -71,13 +71,13 @@ async def test_what_has_no_price_can_not_be_deposited(edge: Edge) -> None:
 
 async def test_margin_in_use_can_not_be_withdrawn(edge: Edge) -> None:
     await edge.long_bitcoin()
-    refused = await edge.funds.Withdraw(withdrawal("7500.01"), CALL)
+    refused = await edge.funds.Withdraw(withdrawal("6875.01"), CALL)
     assert [one.reason for one in refused.violations] == [rejections_pb2.REFUSAL_REASON_INSUFFICIENT_BALANCE]
-    assert (refused.largest_amount, refused.balance.amount) == ("7500", "10000")
-    done = await edge.funds.Withdraw(withdrawal("7500", request_id="withdraw-2"), CALL)
+    assert (refused.largest_amount, refused.balance.amount) == ("6875", "10000")
+    done = await edge.funds.Withdraw(withdrawal("6875", request_id="withdraw-2"), CALL)
     assert done.accepted
     assert not done.HasField("largest_amount")
-    assert (done.balance.amount, done.after.margin_available) == ("2500", "0")
+    assert (done.balance.amount, done.after.margin_available) == ("3125", "625")
 
 
 async def test_a_reset_clears_all_and_restores_the_start(edge: Edge) -> None:
