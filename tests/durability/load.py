@@ -167,6 +167,12 @@ class Load:
         self.line.up.set()
         await asyncio.gather(*self.tasks)
 
+    def raise_failure(self) -> None:
+        """Raise what ended a caller before its time."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
     async def call(self, caller: int) -> None:
         held: deque[margin_service_pb2.Reservation] = deque()
         turn = 0

@@ -38,7 +38,7 @@ FALLEN = {"BTCUSDT": D(45_000), "ETHUSDT": D(2_700)}
 HELD = {"calm": "0.1", "warned": "2.8", "critical": "3.15", "halted": "0.1", "broken": "1.2"}
 """Bitcoin held, five times levered, by what becomes of the account when the price falls by a tenth."""
 
-PRICES_LAST_SECONDS = 5
+PRICES_LAST_SECONDS = 4
 SETTINGS = {
     "prices.mark_max_age_seconds": str(PRICES_LAST_SECONDS),
     "prices.pre_trade_max_age_seconds": str(PRICES_LAST_SECONDS),
