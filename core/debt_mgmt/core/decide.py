@@ -48,7 +48,7 @@ def decide(
     Raises Fault where the command can't be answered at all: the account does not exist, or exists already.
     `view` may be given where it was made before for the same account and marks.
     """
-    draft = Draft(account, world)
+    draft = Draft(account, world, view)
     if isinstance(command, c.CreateAccount):
         create_account(draft, command)
     else:

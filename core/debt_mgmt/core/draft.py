@@ -8,16 +8,18 @@ from debt_mgmt.core.apply import apply
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.liquidation import plan_id_of
-from debt_mgmt.core.margin import World
+from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.refusals import Violation, by_precedence
+from debt_mgmt.core.view import AccountView
 
 
 class Draft:
     """Events being decided, with the account as they leave it."""
 
-    def __init__(self, account: Account | None, world: World) -> None:
+    def __init__(self, account: Account | None, world: World, view: AccountView | None = None) -> None:
         self.folded = account
         self.world = world
+        self.view = view
         self.events: list[e.Event] = []
 
     @property
@@ -28,6 +30,10 @@ class Draft:
     def add(self, event: e.Event) -> None:
         self.folded = apply(self.folded, event)
         self.events.append(event)
+
+    def summary(self) -> Summary:
+        """The figures of the account as the events so far leave it."""
+        return summarize(self.account, self.world) if self.view is None else self.view.summary_of(self.account)
 
     @property
     def next_id(self) -> str:

@@ -25,7 +25,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
 from debt_mgmt.core.liquidation import client_order_id, forced_plan, step_of
-from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
+from debt_mgmt.core.margin import PositionFigures, Summary, World
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text
 from debt_mgmt.core.settings import RiskSettings
 
@@ -75,15 +75,15 @@ def assess(draft: Draft) -> Summary:
     Returns the figures it leaves.
     """
     if draft.account.closed_at is not None:
-        summary = summarize(draft.account, draft.world)
+        summary = draft.summary()
         end_finished_reduction(draft, summary)
         return summary
     for _ in ASCENDING:
-        summary = summarize(draft.account, draft.world)
+        summary = draft.summary()
         if not assess_level(draft, summary):
             break
     else:
-        summary = summarize(draft.account, draft.world)
+        summary = draft.summary()
     if draft.account.level is RiskLevel.UNKNOWN or not summary.known:
         end_finished_reduction(draft, summary)
         return summary
@@ -92,7 +92,7 @@ def assess(draft: Draft) -> Summary:
     before = draft.account.balances
     assess_reduction(draft, summary)
     if draft.account.balances is not before:  # a loss beyond all equity was taken over, so the account stands elsewhere
-        summary = summarize(draft.account, draft.world)
+        summary = draft.summary()
         assess_level(draft, summary)
         assess_losses(draft, summary)
     return summary

@@ -350,6 +350,24 @@ def summarize(account: Account, world: World) -> Summary:
     )
 
 
+def with_orders_of(account: Account, world: World, before: Account, summary: Summary) -> Summary | None:
+    """`summarize`, made from the summary of the account as it was `before`; None where more than open orders changed.
+
+    Both must be of the same house and marks. The positions, which are most of the work, are taken over.
+    """
+    if account.positions is not before.positions or account.balances is not before.balances or summary.missing:
+        return None
+    rates = {one.instrument.settle: one.rate for one in summary.positions}
+    rates[account.currency] = ONE
+    instruments = world.house.instruments
+    for reservation in (*before.reservations.values(), *account.reservations.values()):
+        if instruments[reservation.symbol].settle not in rates:
+            return None
+    orders = order_uses(account, world, list(summary.positions), rates.get, [])
+    used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
+    return msgspec.structs.replace(summary, orders=orders, used_by_orders=used_by_orders)
+
+
 def collateral_value(asset: str, amount: Decimal, rate: Decimal, house: House) -> Decimal:
     """amount × price × (1 − haircut); a negative amount counts in full."""
     rule = house.assets.get(asset)

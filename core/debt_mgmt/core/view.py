@@ -19,6 +19,7 @@ from debt_mgmt.core.margin import (
     summarize,
     unit_margin,
     usable_mark,
+    with_orders_of,
 )
 from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO
@@ -168,7 +169,25 @@ class AccountView:
 
     def is_current(self, account: Account, world: World) -> bool:
         """Whether this view still holds for `account` in `world`."""
-        if account is not self.account or world.house is not self.world.house or self.summary.missing:
+        return account is self.account and not self.summary.missing and self.is_priced_as(world)
+
+    def summary_of(self, account: Account) -> Summary:
+        """The figures of the account as a decision on this view leaves it."""
+        if account is self.account:
+            return self.summary
+        found = with_orders_of(account, self.world, self.account, self.summary)
+        return found if found is not None else summarize(account, self.world)
+
+    def next(self, account: Account, world: World) -> "AccountView | None":
+        """The view of the account after its open orders changed; None where more did, or a price."""
+        if not self.is_priced_as(world):
+            return None
+        summary = with_orders_of(account, world, self.account, self.summary)
+        return AccountView(account, world, summary) if summary is not None else None
+
+    def is_priced_as(self, world: World) -> bool:
+        """Whether everything that the view rests on, but the account, is as it was."""
+        if world.house is not self.world.house:
             return False
         marks = world.marks
         for mark in self.marks:  # noqa: SIM110 - asked before every check, and `all` takes three times as long

@@ -28,6 +28,7 @@ from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
 from debt_mgmt.server.prices.marks import MarkGuard
+from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.reflection import add_reflection
 from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
@@ -278,6 +279,8 @@ async def run(settings: Settings, *, demo: bool = False, ready: Callable[[Runnin
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
     service = await start(settings, demo=demo)
+    let_the_loop_go_first()
+    collect_seldom()
     try:
         if ready is not None:
             ready(service)

@@ -102,6 +102,8 @@ class Engine:
         self.changed_at: dict[str, int] = {}
         """Account id → position of its last event since the start."""
         self.views: OrderedDict[str, AccountView] = OrderedDict()
+        self.present: dict[str, AccountView] = {}
+        """Views made or found good since the last mark: good until the next one, or until their account changes."""
         self.unscreened: dict[str, Account] = {}
         """Accounts whose screen row is older than their state; loaded before the next mark is screened."""
         self.purses: dict[str, set[str]] = {}
@@ -199,17 +201,21 @@ class Engine:
 
     def view(self, account_id: str) -> AccountView:
         """The account prepared for checks; kept while neither it nor its marks change."""
-        return self.view_of(self.account(account_id), self.world())
+        view = self.present.get(account_id)
+        if view is None:
+            view = self.present[account_id] = self.view_of(self.account(account_id), self.world())
+        return view
 
     def view_of(self, account: Account, world: World) -> AccountView:
         view = self.views.get(account.account_id)
         if view is not None and view.is_current(account, world):
             return view
-        view = AccountView(account, world)
+        view = (view.next(account, world) if view is not None else None) or AccountView(account, world)
         self.views[account.account_id] = view
         self.views.move_to_end(account.account_id)
         if len(self.views) > VIEWS_KEPT:
             self.views.popitem(last=False)
+            self.present.clear()
         return view
 
     def summary(self, account_id: str) -> Summary:
@@ -300,6 +306,7 @@ class Engine:
 
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
         """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
+        self.present.clear()
         rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
         put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
         if not rules and not put:
@@ -313,6 +320,7 @@ class Engine:
         touched: dict[str, Account] = {}
         for key, event, position, _, account in changes:
             touched[key] = account
+            self.present.pop(key, None)
             self.changed_at[key] = position
             kind = type(event)
             if kind is e.MarginReserved:
@@ -364,6 +372,7 @@ class Engine:
         self.counters.marks_accepted += len(moved)
         self.counters.marks_quarantined += len(quarantined)
         self.marks.update(moved)
+        self.present.clear()
         self.time.blind.difference_update(moved)
         candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
         self.hub.marked(moved)
