@@ -19,6 +19,7 @@ WEIGHTS = {
 }
 SETTINGS = {"database.snapshot_every": "1000"}
 PAUSE_SECONDS = 0.05
+REPEATED_EACH_ROUND = 10
 ROUND_SECONDS = (0.1, 4.0)
 TOLD_EVERY_ROUNDS = 10
 
@@ -46,6 +47,7 @@ async def soak(minutes: float, seed: int) -> None:
             seed=seed,
             settings=SETTINGS,
             pause_seconds=PAUSE_SECONDS,
+            repeated_each_round=REPEATED_EACH_ROUND,
             told=told,
         )
     tell(f"{run.figures}; {run.proof.rows} rows read from nothing; {run.load.unanswered} calls never answered")

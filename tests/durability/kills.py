@@ -27,7 +27,7 @@ class Victim(Enum):
     BOTH = "service and PostgreSQL"
     SERVICE_TWICE = "service, and once more while it starts"
     POSTGRES = "PostgreSQL"
-    NOBODY = "none: stopped in order"
+    NOBODY = "nobody, but stopped in order"
 
 
 class Figures:
@@ -44,7 +44,7 @@ class Figures:
     def __str__(self) -> str:
         rounds = ", ".join(f"{count} × {victim.value}" for victim, count in self.rounds.items())
         parts = [
-            f"{sum(self.rounds.values())} kills ({rounds})",
+            f"{sum(self.rounds.values())} rounds ({rounds})",
             f"{self.acknowledged} acknowledged writes, all found",
             f"{self.repeated_alike} of them repeated and answered alike",
         ]
@@ -58,8 +58,14 @@ class Campaign:
     """One service under load, killed round after round on the same data directory."""
 
     def __init__(
-        self, directory: Path, seed: int, settings: Mapping[str, str] | None = None, pause_seconds: float = 0.0
+        self,
+        directory: Path,
+        seed: int,
+        settings: Mapping[str, str] | None = None,
+        pause_seconds: float = 0.0,
+        repeated_each_round: int = REPEATED_EACH_ROUND,
     ) -> None:
+        self.repeated_each_round = repeated_each_round
         self.directory = directory
         self.settings = settings or {}
         self.chance = random.Random(seed)
@@ -157,7 +163,7 @@ class Campaign:
             self.proof.check_acknowledged(one)
         self.figures.acknowledged += len(acknowledged)
         self.known += acknowledged
-        for one in self.chance.sample(self.known, min(REPEATED_EACH_ROUND, len(self.known))):
+        for one in self.chance.sample(self.known, min(self.repeated_each_round, len(self.known))):
             await repeat(self.line, one)
             self.figures.repeated_alike += 1
         if len(self.known) > KEPT_FOR_REPEATING:
@@ -192,10 +198,11 @@ async def campaign(
     seed: int,
     settings: Mapping[str, str] | None = None,
     pause_seconds: float = 0.0,
+    repeated_each_round: int = REPEATED_EACH_ROUND,
     told: Callable[[Figures], None] = lambda figures: None,
 ) -> Campaign:
     """Go through all rounds (what is killed, after how many seconds) and the end; `told` hears of each."""
-    run = Campaign(directory, seed, settings, pause_seconds)
+    run = Campaign(directory, seed, settings, pause_seconds, repeated_each_round)
     try:
         await run.begin()
         for victim, seconds in rounds:
