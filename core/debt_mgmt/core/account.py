@@ -259,6 +259,32 @@ class Posting(msgspec.Struct, frozen=True):
     amount: Decimal
 
 
+class Lender(StrEnum):
+    HOUSE = "HOUSE"
+    BROKER = "BROKER"
+
+
+class Debt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an account owes in one asset, in that asset. A repayment pays interest first."""
+
+    asset: str
+    principal: Decimal
+    opened_at: datetime
+    lender: Lender = Lender.HOUSE
+    accrued_interest: Decimal = ZERO
+    annual_rate: Decimal | None = None
+    """As fraction of the principal; None where the lender's rate is not known."""
+    clock: str = ""
+    """Name of the rule by which interest is charged."""
+    charged_at: datetime | None = None
+    """Last charge."""
+    next_charge_at: datetime | None = None
+
+    @property
+    def owed(self) -> Decimal:
+        return self.principal + self.accrued_interest
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that is known of one account except prices."""
 
@@ -275,6 +301,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
+    debts: dict[str, Debt] = {}
+    """By asset."""
     limits: Limits = Limits()
     level: RiskLevel = RiskLevel.NORMAL
     level_before_unknown: RiskLevel = RiskLevel.NORMAL
