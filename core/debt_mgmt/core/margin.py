@@ -357,15 +357,50 @@ def with_orders_of(account: Account, world: World, before: Account, summary: Sum
     """
     if account.positions is not before.positions or account.balances is not before.balances or summary.missing:
         return None
-    rates = {one.instrument.settle: one.rate for one in summary.positions}
-    rates[account.currency] = ONE
-    instruments = world.house.instruments
-    for reservation in (*before.reservations.values(), *account.reservations.values()):
-        if instruments[reservation.symbol].settle not in rates:
+    orders = orders_with_more(account, world, before, summary)
+    if orders is None:
+        rates = rates_of(account, summary)
+        instruments = world.house.instruments
+        if any(instruments[one.symbol].settle not in rates for one in account.reservations.values()):
             return None
-    orders = order_uses(account, world, list(summary.positions), rates.get, [])
+        orders = order_uses(account, world, list(summary.positions), rates.get, [])
     used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
     return msgspec.structs.replace(summary, orders=orders, used_by_orders=used_by_orders)
+
+
+def rates_of(account: Account, summary: Summary) -> dict[str, Decimal]:
+    """The settlement assets that the summary has a price for."""
+    rates = {one.instrument.settle: one.rate for one in summary.positions}
+    rates[account.currency] = ONE
+    return rates
+
+
+def orders_with_more(account: Account, world: World, before: Account, summary: Summary) -> dict[str, OrderUse] | None:
+    """The uses of the open orders `before`, and of those that came since; None where anything else changed."""
+    known = before.reservations
+    added = [one for key, one in account.reservations.items() if known.get(key) is not one]
+    if (
+        len(known) + len(added) != len(account.reservations)
+        or account.leverage is not before.leverage
+        or account.margin_modes is not before.margin_modes
+        or account.limits is not before.limits
+    ):
+        return None
+    orders = dict(summary.orders)
+    for one in added:
+        if one.reduce_only:
+            continue
+        use = orders.get(one.symbol)
+        if use is None:
+            instrument = world.house.instruments[one.symbol]
+            rate = rates_of(account, summary).get(instrument.settle)
+            if rate is None:
+                return None
+            held = [figures for figures in summary.positions if figures.position.symbol == one.symbol]
+            use = order_use(account, world, instrument, held, rate)
+        orders[one.symbol] = use = use.copy()
+        add_reservation(use, one)
+    return orders
 
 
 def collateral_value(asset: str, amount: Decimal, rate: Decimal, house: House) -> Decimal:

@@ -280,6 +280,7 @@ class Shard(Generic[Entity, Command, Event]):
                     self._work.clear()
                     await self._work.wait()
                     continue
+                await self._journal.ready()
                 batch = self._decide_waiting()
                 if not batch.rows or await self._append(batch):
                     self._answer(batch)

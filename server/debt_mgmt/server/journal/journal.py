@@ -89,6 +89,9 @@ class JournalDamaged(JournalError):
 class Journal(Protocol):
     """Where the logs live. Every method but append raises JournalUnavailable when the store does not answer."""
 
+    async def ready(self) -> None:
+        """Return when an append would be carried out at once: what waits until then can be decided together."""
+
     async def append(self, rows: Sequence[Row]) -> None:
         """Write rows of one shard durably, all or none, in one statement; any failure is AppendAmbiguous."""
 

@@ -62,6 +62,9 @@ class MemoryJournal:
         """The stored log itself, to look at or to tamper with."""
         return self._logs[shard]
 
+    async def ready(self) -> None:
+        pass
+
     async def append(self, rows: Sequence[Row]) -> None:
         try:
             await self._arrive()

@@ -13,10 +13,10 @@ import asyncpg
 from pogo_core.error import BadMigrationError
 from pogo_core.util import migrate as pogo
 
+from debt_mgmt.server.journal.appends import APPEND_SECONDS, COLUMNS, Appends
 from debt_mgmt.server.journal.journal import (
     EMPTY_LOG,
     LOG_OPENED,
-    AppendAmbiguous,
     Head,
     JournalError,
     JournalUnavailable,
@@ -26,15 +26,10 @@ from debt_mgmt.server.journal.journal import (
 
 DEFAULT_SCHEMA = "debt_mgmt"
 
-_COLUMNS = (
-    "shard", "position", "epoch", "at", "account_id", "request_id",
-    "request_digest", "actor", "kind", "payload", "hash",
-)  # fmt: skip
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM journal"
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM journal"
 _SNAPSHOT_COLUMNS = ("shard", "position", "part", "body", "fingerprint", "code_version", "at")
 
 _CONNECT_SECONDS = 10.0
-_APPEND_SECONDS = 15.0
 _READ_SECONDS = 60.0
 _SNAPSHOT_SECONDS = 300.0
 _CLOSE_SECONDS = 5.0
@@ -50,7 +45,7 @@ class PostgresJournal:
         self._dsn = dsn
         self._schema = schema
         self._readers = readers
-        self._writers: dict[int, _Writer] = {}
+        self._appends = Appends(dsn, lambda: _settings(schema, APPEND_SECONDS))
 
     @classmethod
     async def open(
@@ -81,13 +76,13 @@ class PostgresJournal:
             )
         return cls(dsn, schema, pool)
 
+    async def ready(self) -> None:
+        await self._appends.ready()
+
     async def append(self, rows: Sequence[Row]) -> None:
         shard = rows[0].shard
         assert all(row.shard == shard for row in rows), "one append is for one log"
-        writer = self._writers.get(shard)
-        if writer is None:
-            writer = self._writers[shard] = _Writer(self._dsn, self._schema)
-        await writer.append(rows)
+        await self._appends.append(rows)
 
     async def read(self, shard: int, after_position: int = 0, page_rows: int = 4096) -> AsyncIterator[list[Row]]:
         following = asyncio.create_task(self._page(shard, after_position, page_rows))
@@ -227,8 +222,7 @@ class PostgresJournal:
         return int(found[0]["value"])
 
     async def close(self) -> None:
-        for writer in self._writers.values():
-            await writer.close()
+        await self._appends.close()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._readers.close()
@@ -276,55 +270,6 @@ class PostgresJournal:
             else:
                 low = middle + 1
         return low
-
-
-class _Writer:
-    """The one connection over which a log is appended to."""
-
-    def __init__(self, dsn: str, schema: str) -> None:
-        self._dsn = dsn
-        self._schema = schema
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._turn = asyncio.Lock()
-
-    async def append(self, rows: Sequence[Row]) -> None:
-        records = [
-            (
-                row.shard, row.position, row.epoch, row.at, row.account_id, row.request_id,
-                row.request_digest, row.actor, row.kind, row.payload.decode(), row.hash,
-            )
-            for row in rows
-        ]  # fmt: skip
-        async with self._turn:
-            try:
-                connection = self._connection
-                if connection is None or connection.is_closed():
-                    connection = self._connection = await asyncpg.connect(
-                        self._dsn, timeout=_CONNECT_SECONDS, server_settings=_settings(self._schema, _APPEND_SECONDS)
-                    )
-                await connection.copy_records_to_table(
-                    "journal", columns=_COLUMNS, records=records, timeout=_APPEND_SECONDS
-                )
-            except BaseException as error:
-                # Whatever it was: this connection may still have rows under way, so nothing more is sent over it.
-                self._abort()
-                if not isinstance(error, Exception):
-                    raise
-                raise AppendAmbiguous(f"{type(error).__name__}: {error}") from error
-
-    async def close(self) -> None:
-        async with self._turn:
-            if self._connection is not None:
-                try:
-                    await self._connection.close(timeout=_CLOSE_SECONDS)
-                except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-                    self._connection.terminate()
-                self._connection = None
-
-    def _abort(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
 
 class _Search:
