@@ -43,7 +43,7 @@ ACCOUNTS_SHOWN = 100
 """Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
-STATE_VERSION = "1"
+STATE_VERSION = "2"
 
 
 class PublishOutcome(msgspec.Struct, frozen=True):

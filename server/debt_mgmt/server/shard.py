@@ -27,6 +27,7 @@ from debt_mgmt.server.journal.journal import (
     Row,
     check_text,
     link,
+    microseconds,
 )
 from debt_mgmt.server.journal.recovery import recover
 from debt_mgmt.server.journal.requests import Answered, digest_of
@@ -395,7 +396,9 @@ class Shard(Generic[Entity, Command, Event]):
         for (key, name), waiting in batch.requests.items():
             result = waiting.result
             assert result is not None
-            state.requests.note(key, name, waiting.digest, result.first_position, result.at, len(result.events))
+            state.requests.note(
+                key, name, waiting.digest, result.first_position, microseconds(result.at), len(result.events)
+            )
         state.requests.forget(state.at)
         self._tell(batch.changes)
         return True

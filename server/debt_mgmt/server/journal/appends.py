@@ -35,7 +35,7 @@ class Appends:
     """
 
     def __init__(self, dsn: str, settings: Callable[[], dict[str, str]]) -> None:
-        self._new = lambda: _Connection(dsn, settings)
+        self._new: Callable[[], _Connection] = lambda: _Connection(dsn, settings)
         self._together = self._new()
         self._apart: dict[int, _Connection] = {}
         self._apart_until = 0.0

@@ -171,18 +171,23 @@ def link(
     payload: bytes,
 ) -> Row:
     """Make the row that follows the row with the previous hash."""
-    digest = _hash(previous, shard, position, epoch, at, account_id, request_id, request_digest, actor, kind, payload)
+    digest = _hash(
+        previous, shard, position, epoch, microseconds(at), account_id, request_id, request_digest, actor, kind, payload
+    )
     return Row(shard, position, epoch, at, account_id, request_id, request_digest, actor, kind, payload, digest)
 
 
-def chain_hash(previous: bytes, row: Row) -> bytes:
-    """SHA-256 over the previous hash and everything in the row but its own hash, each field with its length."""
+def chain_hash(previous: bytes, row: Row, moment: int | None = None) -> bytes:
+    """SHA-256 over the previous hash and everything in the row but its own hash, each field with its length.
+
+    `moment` is the row's time in microseconds, where the caller has it.
+    """
     return _hash(
         previous,
         row.shard,
         row.position,
         row.epoch,
-        row.at,
+        microseconds(row.at) if moment is None else moment,
         row.account_id,
         row.request_id,
         row.request_digest,
@@ -228,7 +233,7 @@ def _hash(
     shard: int,
     position: int,
     epoch: int,
-    at: datetime,
+    moment: int,
     account_id: str,
     request_id: str,
     request_digest: bytes | None,
@@ -241,7 +246,7 @@ def _hash(
         shard,
         position,
         epoch,
-        microseconds(at),
+        moment,
         len(account),
         len(request),
         -1 if request_digest is None else len(request_digest),

@@ -1,8 +1,10 @@
 """How a log becomes state again: from the newest snapshot and the rows after it, or from the first row."""
 
+import contextlib
+import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple
 
 import msgspec
@@ -34,11 +36,24 @@ async def recover(
     journal: Journal, empty: Callable[[], LogState[Entity, Event]], state_version: str
 ) -> Recovered[Entity, Event]:
     """Rebuild the state of a log. Raises JournalDamaged at the first row that cannot follow the one before."""
-    state = await _newest_snapshot(journal, empty, state_version)
-    events = 0
-    async for rows in journal.read(state.shard, state.head.position):
-        events += state.fold(rows)
-    return Recovered(state, events)
+    with _uncollected():
+        state = await _newest_snapshot(journal, empty, state_version)
+        events = 0
+        async for rows in journal.read(state.shard, state.head.position):
+            events += state.fold(rows)
+        return Recovered(state, events)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Garbage is not looked for meanwhile: what is loaded stays, and looking through it again and again takes time."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 async def replay(

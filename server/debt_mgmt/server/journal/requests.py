@@ -12,6 +12,7 @@ from debt_mgmt.server.journal.journal import microseconds
 _ENTRY = Packing(">16sQIq")
 _RECORD = Packing(f">16s{_ENTRY.size}s")
 _SEGMENT_ENTRIES = 4096
+_DIGEST_BYTES = 16
 
 RECORD_BYTES = _RECORD.size
 
@@ -47,16 +48,19 @@ class RequestIndex:
         return Answered(digest, position, position + count - 1)
 
     def note(
-        self, account_id: str, request_id: str, digest: bytes | None, position: int, at: datetime, count: int = 1
+        self, account_id: str, request_id: str, digest: bytes | None, position: int, moment: int, count: int = 1
     ) -> None:
-        """Remember the rows of a request; rows that follow each other may be noted one by one."""
+        """Remember the rows of a request; rows that follow each other may be noted one by one.
+
+        `moment` is when, in microseconds since 1970-01-01 UTC.
+        """
         name = _name(account_id, request_id)
         known = self._entries.get(name)
         if known is not None:
             _, first, known_count, _ = _ENTRY.unpack(known)
             if first + known_count == position:
                 position, count = first, known_count + count
-        self._entries[name] = _ENTRY.pack(digest_of(digest), position, count, microseconds(at))
+        self._entries[name] = _ENTRY.pack(digest_of(digest), position, count, moment)
         if known is None:
             self._keep(name)
 
@@ -97,7 +101,9 @@ class RequestIndex:
 
 def digest_of(digest: bytes | None) -> bytes:
     """The short form in which the index compares request digests."""
-    return blake2b(digest or b"", digest_size=16).digest()
+    if digest is not None and len(digest) == _DIGEST_BYTES:
+        return digest
+    return blake2b(digest or b"", digest_size=_DIGEST_BYTES).digest()
 
 
 def _name(account_id: str, request_id: str) -> bytes:

@@ -10,7 +10,16 @@ from typing import Generic, NamedTuple
 import msgspec
 
 from debt_mgmt.server.journal.codec import Codec, Entity, Event
-from debt_mgmt.server.journal.journal import EMPTY_LOG, LOG_OPENED, Head, JournalDamaged, Row, Snapshot, chain_hash
+from debt_mgmt.server.journal.journal import (
+    EMPTY_LOG,
+    LOG_OPENED,
+    Head,
+    JournalDamaged,
+    Row,
+    Snapshot,
+    chain_hash,
+    microseconds,
+)
 from debt_mgmt.server.journal.requests import RECORD_BYTES, RequestIndex
 
 REQUEST_WINDOW = timedelta(hours=24)
@@ -66,35 +75,42 @@ class LogState(Generic[Entity, Event]):
         """
         entities, decode, apply, note = self.entities, self._codec.decode_event, self._apply, self.requests.note
         events, remember, fact_id_of = 0, self._remember_requests, self._codec.fact_id
-        for row in rows:
-            self._check_successor(row)
-            if row.kind != LOG_OPENED:
-                key = row.account_id
-                try:
-                    event = decode(row.payload)
-                    entity = apply(entities.get(key), event)
-                except msgspec.MsgspecError as error:
-                    raise JournalDamaged(row.shard, row.position, f"its payload cannot be read: {error}") from error
-                except Exception as error:
-                    error.add_note(f"applying position {row.position} of the log of shard {row.shard}")
-                    raise
-                entities[key] = entity
-                events += 1
-                if remember:
-                    if row.request_id:
-                        note(key, row.request_id, row.request_digest, row.position, row.at)
-                    if (fact_id := fact_id_of(event)) != "":
-                        self._fact = _Fact(key, fact_id, row.request_id, row.request_digest)
-                    fact = self._fact
-                    if fact is not None and fact.told_by(row):
-                        note(key, fact.fact_id, row.request_digest, row.position, row.at)
-                    else:
-                        self._fact = None
-                if changes is not None:
-                    changes.append(Change(key, event, row.position, row.at, entity))
-            self.head, self.at = Head(row.position, row.hash), row.at
-            if row.epoch > self.epoch:
-                self.epoch = row.epoch
+        (position, previous), at, moment, epoch = self.head, self.at, microseconds(self.at), self.epoch
+        try:
+            for row in rows:
+                if row.at != at:
+                    moment = microseconds(row.at)
+                self._check_successor(row, position, previous, at, moment)
+                if row.kind != LOG_OPENED:
+                    key = row.account_id
+                    try:
+                        event = decode(row.payload)
+                        entity = apply(entities.get(key), event)
+                    except msgspec.MsgspecError as error:
+                        raise JournalDamaged(row.shard, row.position, f"its payload cannot be read: {error}") from error
+                    except Exception as error:
+                        error.add_note(f"applying position {row.position} of the log of shard {row.shard}")
+                        raise
+                    entities[key] = entity
+                    events += 1
+                    if remember:
+                        if row.request_id:
+                            note(key, row.request_id, row.request_digest, row.position, moment)
+                        if (fact_id := fact_id_of(event)) != "":
+                            self._fact = _Fact(key, fact_id, row.request_id, row.request_digest)
+                        fact = self._fact
+                        if fact is not None:
+                            if fact.told_by(row):
+                                note(key, fact.fact_id, row.request_digest, row.position, moment)
+                            else:
+                                self._fact = None
+                    if changes is not None:
+                        changes.append(Change(key, event, row.position, row.at, entity))
+                position, previous, at = row.position, row.hash, row.at
+                if row.epoch > epoch:
+                    epoch = row.epoch
+        finally:
+            self.head, self.at, self.epoch = Head(position, previous), at, epoch
         self.requests.forget(self.at)
         return events
 
@@ -158,13 +174,13 @@ class LogState(Generic[Entity, Event]):
             raise JournalDamaged(self.shard, snapshot.position, "the snapshot lacks a part")
         return contents
 
-    def _check_successor(self, row: Row) -> None:
-        position, previous = self.head
+    def _check_successor(self, row: Row, position: int, previous: bytes, at: datetime, moment: int) -> None:
+        """Raise JournalDamaged unless `row`, written at `moment`, follows the row at `position`."""
         if row.position != position + 1:
             raise JournalDamaged(self.shard, position + 1, f"the next row stored is at position {row.position}")
-        if row.at < self.at:
+        if row.at < at:
             raise JournalDamaged(self.shard, row.position, "its time is before that of the row it follows")
-        if chain_hash(previous, row) != row.hash:
+        if chain_hash(previous, row, moment) != row.hash:
             raise JournalDamaged(self.shard, row.position, "its hash is not that of its content and its predecessor")
 
     async def _encoded(self, entities: Mapping[str, Entity]) -> AsyncIterator[list[tuple[str, bytes]]]:
