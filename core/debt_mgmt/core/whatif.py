@@ -24,6 +24,7 @@ EVENTS_APART = 10_000
 """Journal positions between two changes, so that what they create has ids of its own."""
 
 STEP = Decimal("0.01")
+GROWTH = Decimal("1.2")
 HIGHEST = Decimal(4)
 """Rises beyond +400 % are not searched."""
 LOWEST = Decimal("-0.9999")
@@ -162,12 +163,13 @@ def moves_linearly(account: Account, summary: Summary, world: World) -> bool:
         if (use.position_quantity and against) or not fixed(use.instrument.settle):
             return False
     crossed = [one for one in summary.positions if not one.isolated]
+    posted = [one.instrument.settle for one in summary.positions if one.isolated]
     return all(
         not one.instrument.inverse
         and one.instrument.rules.initial_margin_base is MarginBase.MARK
         and fixed(one.instrument.settle)
         for one in crossed
-    ) and all(fixed(asset) for asset, balance in account.balances.items() if balance)
+    ) and all(fixed(asset) for asset in (*posted, *(asset for asset, held in account.balances.items() if held)))
 
 
 def linear_reach(summary: Summary, threshold: Decimal | None) -> Shocks:
@@ -204,7 +206,10 @@ def reached(account: Account, world: World, threshold: Decimal | None, move: Dec
 def first_reach(
     account: Account, world: World, threshold: Decimal | None, step: Decimal, end: Decimal
 ) -> Decimal | None:
-    """The smallest move in the direction of `step` that reaches `threshold` (None: equity zero)."""
+    """The smallest move in the direction of `step` that reaches `threshold` (None: equity zero).
+
+    Looked for at moves that grow by a fifth: a level that is reached and left again between two of them is passed over.
+    """
     if reached(account, world, threshold, ZERO):
         return ZERO
     near, far = ZERO, step
@@ -212,7 +217,7 @@ def first_reach(
         if far == end:
             return None
         near = far
-        far = max(far * 2, end) if step < 0 else min(far * 2, end)
+        far = max(far * GROWTH, end) if step < 0 else min(far * GROWTH, end)
     while abs(far - near) > RATIO_RESOLUTION:
         middle = (near + far) / 2
         if reached(account, world, threshold, middle):
