@@ -149,3 +149,14 @@ async def test_metrics_have_values_after_traffic(running: Running) -> None:
     assert sample(text, "debt_mgmt_accounts_by_level", level="NORMAL") + sample(
         text, "debt_mgmt_accounts_by_level", level="WARNING"
     ) == sample(text, "debt_mgmt_accounts")
+
+
+async def test_who_follows_the_health_does_not_hold_up_the_end() -> None:
+    async with service(server__drain_seconds="20") as desk:
+        stub: Any = health_pb2_grpc.HealthStub(desk.channel)
+        following = stub.Watch(health_pb2.HealthCheckRequest(service=""))
+        assert (await following.read()).status == SERVING
+        began = asyncio.get_running_loop().time()
+        await desk.running.stop()
+        assert asyncio.get_running_loop().time() - began < 10
+        assert (await following.read()).status == NOT_SERVING

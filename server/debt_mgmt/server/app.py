@@ -51,6 +51,8 @@ PROTECTING = "debt_mgmt.protecting"
 """Health of the protection itself, beside serving: NOT_SERVING while some account can't be protected."""
 
 PROTECTION_LOOK_SECONDS = 1.0
+FOLLOWERS_SECONDS = 0.2
+"""Once no call runs any more, only who follows the health or the reflection is still there, and would be for ever."""
 
 STREAMS_MAX = 20_000
 PENDING_MAX = 100_000
@@ -256,7 +258,8 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
         await checks.enter_graceful_shutdown()
         engine.hub.drain()
         await guard.drain(settings.server.drain_seconds)
-        await server.stop(max(0.0, until - time.perf_counter()))
+        left = max(0.0, until - time.perf_counter())
+        await server.stop(left if guard.running else min(left, FOLLOWERS_SECONDS))
 
     closers.push_async_callback(drain)
     return port
