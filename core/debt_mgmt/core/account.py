@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.profit import Interval
 
 
 class Side(StrEnum):
@@ -251,7 +252,8 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
 class Posting(msgspec.Struct, frozen=True):
     """One side of a movement of money. The postings of an event sum to zero in each asset.
 
-    `ledger` "wallet" is the account's own balance; "external", "venue", "fees" and "insurance" are the other sides.
+    `ledger` "wallet" is the account's own balance, "debt" what it owes (below zero). The other sides are "external",
+    "venue", "fees", "insurance", "funding", "conversion", and "house": what the house has earned by lending.
     """
 
     ledger: str
@@ -285,6 +287,13 @@ class Debt(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.principal + self.accrued_interest
 
 
+class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was held of one position from a moment on, in signed contracts."""
+
+    since: datetime
+    quantity: Decimal
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that is known of one account except prices."""
 
@@ -312,6 +321,14 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     realized_pnl: dict[str, Decimal] = {}
     """Realised in all per settlement asset, before fees."""
     fees_paid: dict[str, Decimal] = {}
+    interest_charged: dict[str, Decimal] = {}
+    """Charged in all per asset, paid or not."""
+    funding_received: dict[str, Decimal] = {}
+    """Received in all per asset; below zero was paid."""
+    holdings: dict[str, tuple[Holding, ...]] = {}
+    """Position key → what was held lately, so that funding is settled on what was held at its instant."""
+    funding_settled: dict[str, datetime] = {}
+    """Symbol → the last instant whose funding was settled."""
     baselines: Baselines | None = None
     breakers: dict[str, Breaker] = {}
     isolated_alerts: dict[str, RiskLevel] = {}
@@ -325,4 +342,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     starting_asset: str = ""
     reset_count: int = 0
     last_reset_at: datetime | None = None
+    last_reset_slot: datetime | None = None
+    """Slot of the schedule that the last automatic reset was done for."""
     closed_at: datetime | None = None
+    interval: Interval | None = None
+    """Of its history, under way; None until the first record of an account that is older than that."""

@@ -1,6 +1,7 @@
 """Folding events into an account: one small function per kind of event. Applying never rejects."""
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,12 +12,14 @@ from debt_mgmt.core.account import (
     Account,
     Position,
     Posting,
+    Reduction,
     ReductionStep,
     RiskLevel,
     TradingState,
     position_key,
 )
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.profit import Causes, Interval
 
 replace = msgspec.structs.replace
 
@@ -29,7 +32,16 @@ def apply(account: Account | None, event: e.Event) -> Account:
     if account is None:
         assert isinstance(event, e.AccountCreated), f"{event!r} for an account that does not exist"
         return created(event)
-    return APPLY[type(event)](account, event)
+    applied = APPLY[type(event)](account, event)
+    causes = getattr(event, "causes", None)
+    return applied if causes is None else with_causes(applied, causes, event)
+
+
+def with_causes(account: Account, causes: Causes, event: e.Event) -> Account:
+    """The account with what changed its equity counted into the interval of its history."""
+    if account.interval is None or isinstance(event, e.EquityRecorded):
+        return account
+    return replace(account, interval=replace(account.interval, causes=account.interval.causes.plus(causes)))
 
 
 def created(event: e.AccountCreated) -> Account:
@@ -44,6 +56,7 @@ def created(event: e.AccountCreated) -> Account:
         margin_mode=event.margin_mode,
         starting_asset=event.starting_asset,
         starting_capital=event.starting_capital,
+        interval=Interval(event.at, ZERO, event.causes) if event.causes is not None else None,
     )
     return replace(account, balances=after_postings(account.balances, event.postings))
 
@@ -103,7 +116,25 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         starting_capital=event.amount,
         reset_count=account.reset_count + 1,
         last_reset_at=event.at,
+        last_reset_slot=event.slot or account.last_reset_slot,
+        debts={},
+        past_reductions=past_with(account, abandoned(account.reduction, event.at)),
     )
+
+
+def abandoned(reduction: Reduction | None, at: datetime) -> Reduction | None:
+    """A reduction that a reset cleared away with the positions it was for."""
+    if reduction is None:
+        return None
+    steps = tuple(
+        step if step.done else replace(step, done=True, ended_at=at, note="the funds were reset")
+        for step in reduction.steps
+    )
+    return replace(reduction, steps=steps, ended_at=at)
+
+
+def past_with(account: Account, reduction: Reduction | None) -> tuple[Reduction, ...]:
+    return account.past_reductions if reduction is None else (*account.past_reductions, reduction)[-REDUCTIONS_KEPT:]
 
 
 def margin_reserved(account: Account, event: e.MarginReserved) -> Account:
@@ -242,11 +273,15 @@ def reduction_ended(account: Account, event: e.ReductionEnded) -> Account:
     ended = replace(
         account.reduction, ended_at=event.at, utilization_after=event.utilization_after, deficit=event.deficit
     )
-    return replace(account, reduction=None, past_reductions=(*account.past_reductions, ended)[-REDUCTIONS_KEPT:])
+    return replace(account, reduction=None, past_reductions=past_with(account, ended))
 
 
 def bankruptcy_recorded(account: Account, event: e.BankruptcyRecorded) -> Account:
     return replace(account, balances=after_postings(account.balances, event.postings))
+
+
+def equity_recorded(account: Account, event: e.EquityRecorded) -> Account:
+    return replace(account, interval=Interval(event.ended_at, event.equity))
 
 
 def unchanged(account: Account, event: e.CommandRefused) -> Account:
@@ -281,5 +316,6 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.ReductionStepEnded: reduction_step_ended,
     e.ReductionEnded: reduction_ended,
     e.BankruptcyRecorded: bankruptcy_recorded,
+    e.EquityRecorded: equity_recorded,
     e.CommandRefused: unchanged,
 }

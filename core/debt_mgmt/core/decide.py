@@ -36,6 +36,7 @@ from debt_mgmt.core.margin import (
     summarize,
 )
 from debt_mgmt.core.money import ZERO, owned
+from debt_mgmt.core.profit import Interval
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.view import AccountView
 
@@ -146,6 +147,27 @@ def resume_trading(draft: Draft, command: c.ResumeTrading) -> None:
         draft.add(e.BreakerCleared(breaker.kind))
 
 
+def record_equity(draft: Draft, command: c.RecordEquity) -> None:
+    """Nothing where the interval is recorded already. Without a price the figures are left out, and never guessed."""
+    account = draft.account
+    interval = account.interval or Interval(account.created_at, None)
+    if account.closed_at is not None or interval.started_at >= command.ended_at:
+        return
+    summary = draft.summary()
+    known = summary.known
+    draft.add(
+        e.EquityRecorded(
+            started_at=interval.started_at,
+            ended_at=command.ended_at,
+            equity_before=interval.equity,
+            equity=owned(worth(summary)) if known else None,
+            wallet_balance=owned(summary.wallet_value) if known else None,
+            unrealized_pnl=owned(summary.unrealized_pnl) if known else None,
+            causes=interval.causes,
+        )
+    )
+
+
 def look(draft: Draft, command: c.Assess) -> None:
     """Nothing but the assessment that follows every command."""
 
@@ -166,4 +188,5 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.HaltTrading: halt_trading,
     c.ResumeTrading: resume_trading,
     c.Assess: look,
+    c.RecordEquity: record_equity,
 }

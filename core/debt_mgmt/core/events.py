@@ -10,6 +10,7 @@ from debt_mgmt.core.account import (
     Baselines,
     Breaker,
     BreakerKind,
+    Debt,
     Environment,
     Figures,
     Limits,
@@ -27,15 +28,19 @@ from debt_mgmt.core.account import (
     TradingState,
 )
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.interest import BorrowRate
+from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
+from debt_mgmt.core.resets import ResetSchedule
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
     `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
+    `causes` tell by how much an event that moves money changed equity, and why; None: by nothing but prices.
     """
 
 
@@ -52,6 +57,7 @@ class AccountCreated(Event, frozen=True):
     starting_capital: Decimal | None = None
     postings: tuple[Posting, ...] = ()
     figures: Figures | None = None
+    causes: Causes | None = None
 
 
 class AccountClosed(Event, frozen=True):
@@ -72,10 +78,12 @@ class Transferred(Event, frozen=True):
     note: str = ""
     figures: Figures | None = None
     equity_change: Decimal | None = None
+    causes: Causes | None = None
 
 
 class FundsReset(Event, frozen=True):
-    """Paper capital set back to its start: positions, reservations and profit are cleared in this one event."""
+    """Paper capital set back to its start: positions, orders, reservations, debts, profit, breakers and pending work
+    are cleared in this one event. `slot` is that of the schedule, None where somebody asked for it."""
 
     asset: str
     amount: Decimal
@@ -83,6 +91,8 @@ class FundsReset(Event, frozen=True):
     reason: str
     postings: tuple[Posting, ...]
     figures: Figures | None = None
+    slot: datetime | None = None
+    causes: Causes | None = None
 
 
 class MarginReserved(Event, frozen=True):
@@ -129,6 +139,7 @@ class FillRecorded(Event, frozen=True):
     plan_id: str = ""
     step: int = 0
     figures: Figures | None = None
+    causes: Causes | None = None
 
 
 class LeverageSet(Event, frozen=True):
@@ -236,6 +247,23 @@ class BankruptcyRecorded(Event, frozen=True):
     asset: str
     postings: tuple[Posting, ...]
     position_key: str = ""
+    causes: Causes | None = None
+
+
+class EquityRecorded(Event, frozen=True):
+    """An interval of the account's history is over: what changed equity in it, and where that left the account.
+
+    What is journaled before it belongs to the interval. Amounts in the account's currency, None where a price was
+    missing; equity counts what stands behind isolated positions.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    equity_before: Decimal | None
+    equity: Decimal | None
+    wallet_balance: Decimal | None
+    unrealized_pnl: Decimal | None
+    causes: Causes = NOTHING
 
 
 class CommandRefused(Event, frozen=True):
@@ -256,6 +284,13 @@ class InstrumentPut(Event, frozen=True):
 
 class AssetRuleSet(Event, frozen=True):
     rule: AssetRule
+
+
+class ResetScheduleSet(Event, frozen=True):
+    """Paper capital is set back by this schedule; its slots count from `at` on."""
+
+    schedule: ResetSchedule
+    at: datetime
 
 
 class TradingHalted(Event, frozen=True):
@@ -297,10 +332,11 @@ AccountEvent = (
     | ReductionStepEnded
     | ReductionEnded
     | BankruptcyRecorded
+    | EquityRecorded
     | CommandRefused
 )
-HouseEvent = InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed | CommandRefused
-AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed
+HouseEvent = InstrumentPut | AssetRuleSet | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
+AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | ResetScheduleSet | TradingHalted | TradingResumed
 
 
 def kind_of(event: Event) -> str:
