@@ -16,6 +16,7 @@ from debt_mgmt.core.margin import (
 from debt_mgmt.core.market import Unpriced
 from debt_mgmt.core.money import ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.resets import due_slot
 from debt_mgmt.core.view import AccountView
 
 
@@ -99,7 +100,13 @@ def posted_in(draft: Draft, asset: str) -> Decimal:
 
 
 def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
+    """Back to the start, in one event. A reset for a slot that is not due (any more) does nothing."""
     account, settings = draft.account, draft.world.settings
+    house, at = draft.world.house, draft.world.at
+    if command.slot is not None and command.slot != due_slot(
+        account, house.reset_schedule, house.reset_schedule_since, at
+    ):
+        return None
     if account.environment is not Environment.SANDBOX:
         return refuse(draft, "ResetFunds", Violation(Reason.NOT_SANDBOX, account.account_id))
     if account.closed_at is not None:
@@ -112,4 +119,4 @@ def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
         if balance
         for posting in (Posting("wallet", held, -balance), Posting("external", held, balance))
     ) + deposit_postings(asset, amount)
-    draft.add(e.FundsReset(asset, amount, draft.world.at, command.reason, postings))
+    draft.add(e.FundsReset(asset, amount, at, command.reason, postings, slot=command.slot))

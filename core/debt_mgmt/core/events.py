@@ -266,6 +266,102 @@ class EquityRecorded(Event, frozen=True):
     causes: Causes = NOTHING
 
 
+class Borrowed(Event, frozen=True):
+    """`amount` of an asset was lent to the account. `debt` is what it owes in the asset afterwards.
+
+    A charge for opening follows as an event of its own. `value` is the amount in the account's currency.
+    """
+
+    asset: str
+    amount: Decimal
+    debt: Debt
+    at: datetime
+    postings: tuple[Posting, ...]
+    value: Decimal | None = None
+    largest_amount: Decimal | None = None
+    """The most that could be borrowed before."""
+    before: Figures | None = None
+    figures: Figures | None = None
+
+
+class Repaid(Event, frozen=True):
+    """`amount` = `interest_paid` + `principal_paid`. `debt` is what is owed afterwards, None when nothing is."""
+
+    asset: str
+    amount: Decimal
+    interest_paid: Decimal
+    principal_paid: Decimal
+    at: datetime
+    postings: tuple[Posting, ...]
+    debt: Debt | None = None
+    value: Decimal | None = None
+    figures: Figures | None = None
+
+
+class InterestCharged(Event, frozen=True):
+    """One charge: amount = principal × rate × periods, rounded up. It is owed at once, and paid when it is repaid.
+
+    `principal` is what it was charged on, which under a compounding clock includes interest owed before. `value` is the
+    amount in the account's currency when it was charged; None where a price was missing.
+    """
+
+    asset: str
+    due_at: datetime
+    principal: Decimal
+    rate: Decimal
+    """Per period."""
+    periods: int
+    amount: Decimal
+    accrued_interest: Decimal
+    """Owed afterwards."""
+    clock: str
+    annual_rate: Decimal
+    postings: tuple[Posting, ...]
+    next_charge_at: datetime | None = None
+    value: Decimal | None = None
+
+
+class AssetConverted(Event, frozen=True):
+    """`sold_amount` of one asset became `bought_amount` of another, at `price` units bought per unit sold.
+
+    Values in the account's currency, at full price: what lies between them was the cost of converting.
+    """
+
+    sold_asset: str
+    sold_amount: Decimal
+    bought_asset: str
+    bought_amount: Decimal
+    price: Decimal
+    at: datetime
+    postings: tuple[Posting, ...]
+    sold_value: Decimal | None = None
+    bought_value: Decimal | None = None
+    reason: str = ""
+    marks: tuple[MarkUsed, ...] = ()
+    figures: Figures | None = None
+
+
+class FundingSettled(Event, frozen=True):
+    """Funding of one position at one instant: notional × rate, paid by longs where the rate is above zero.
+
+    `amount` above zero was received. `value` is the amount in the account's currency; None where a price was missing.
+    """
+
+    symbol: str
+    position_side: PositionSide
+    funded_at: datetime
+    rate: Decimal
+    mark: Decimal
+    quantity: Decimal
+    """Held at that instant, in signed contracts."""
+    notional: Decimal
+    """In the settlement asset."""
+    asset: str
+    amount: Decimal
+    postings: tuple[Posting, ...]
+    value: Decimal | None = None
+
+
 class CommandRefused(Event, frozen=True):
     """A mutation that was refused, with every reason. Kept so that a repeated request gets the same answer."""
 
@@ -276,6 +372,11 @@ class CommandRefused(Event, frozen=True):
     margin_utilization: Decimal | None = None
     largest_buy: Decimal | None = None
     largest_sell: Decimal | None = None
+    largest_amount: Decimal | None = None
+    """Of a loan, in its asset."""
+    before: Figures | None = None
+    after: Figures | None = None
+    """The account as it would have been."""
 
 
 class InstrumentPut(Event, frozen=True):
@@ -291,6 +392,14 @@ class ResetScheduleSet(Event, frozen=True):
 
     schedule: ResetSchedule
     at: datetime
+
+
+class BorrowRateSet(Event, frozen=True):
+    rate: BorrowRate
+
+
+class FundingRatePublished(Event, frozen=True):
+    rate: FundingRate
 
 
 class TradingHalted(Event, frozen=True):
@@ -333,10 +442,15 @@ AccountEvent = (
     | ReductionEnded
     | BankruptcyRecorded
     | EquityRecorded
+    | Borrowed
+    | Repaid
+    | InterestCharged
+    | AssetConverted
+    | FundingSettled
     | CommandRefused
 )
-HouseEvent = InstrumentPut | AssetRuleSet | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
-AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | ResetScheduleSet | TradingHalted | TradingResumed
+HouseEvent = InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
+AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed
 
 
 def kind_of(event: Event) -> str:

@@ -4,19 +4,28 @@ from datetime import datetime
 
 import msgspec
 
-from debt_mgmt.core.commands import Command, HaltHouse, PutInstrument, ResumeHouse, SetAssetRule
+from debt_mgmt.core.commands import (
+    Command,
+    HaltHouse,
+    PutInstrument,
+    ResumeHouse,
+    SetAssetRule,
+    SetResetSchedule,
+)
 from debt_mgmt.core.events import (
     AssetRuleSet,
     CommandRefused,
     Event,
     HouseEvent,
     InstrumentPut,
+    ResetScheduleSet,
     TradingHalted,
     TradingResumed,
 )
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.resets import ResetSchedule
 
 EVERYONE = ""
 HOUSE_KEY = "house"
@@ -34,6 +43,8 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     instruments: dict[str, Instrument] = {}
     assets: dict[str, AssetRule] = {}
     halts: dict[str, Halt] = {}
+    reset_schedule: ResetSchedule = ResetSchedule()
+    reset_schedule_since: datetime | None = None
 
     def halt_for(self, owner: str) -> Halt | None:
         return self.halts.get(EVERYONE) or self.halts.get(owner)
@@ -51,6 +62,8 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
             if house.assets.get(rule.asset) == rule:
                 return ()
             return (AssetRuleSet(rule=rule),)
+        case SetResetSchedule(schedule=schedule):
+            return () if house.reset_schedule == schedule else (ResetScheduleSet(schedule, at),)
         case HaltHouse(reason=reason, owner=owner):
             return (TradingHalted(owner=owner, reason=reason, at=at),)
         case ResumeHouse(reason=reason, owner=owner):
@@ -73,6 +86,8 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(house, instruments={**house.instruments, instrument.symbol: instrument})
         case AssetRuleSet(rule=rule):
             return msgspec.structs.replace(house, assets={**house.assets, rule.asset: rule})
+        case ResetScheduleSet(schedule=schedule, at=at):
+            return msgspec.structs.replace(house, reset_schedule=schedule, reset_schedule_since=at)
         case TradingHalted(owner=owner, reason=reason, at=at):
             return msgspec.structs.replace(house, halts={**house.halts, owner: Halt(owner, reason, at)})
         case TradingResumed(owner=owner):

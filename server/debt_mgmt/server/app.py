@@ -7,18 +7,20 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import get_args
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from debt_mgmt.core.account import Account, Limits
-from debt_mgmt.core.commands import PutInstrument, SetAssetRule
+from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
+from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
-from debt_mgmt.server.config import Settings
+from debt_mgmt.server.config import Settings, Weekday
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.http import HttpServer
@@ -208,6 +210,19 @@ async def furnish(engine: Engine, settings: Settings) -> None:
             await engine.submit_house(PutInstrument(instrument), request_id="", actor=SYSTEM)
     for rule in default_asset_rules(settings.sandbox.rates, settings.sandbox.haircuts):
         await engine.submit_house(SetAssetRule(rule), request_id="", actor=SYSTEM)
+    await engine.submit_house(SetResetSchedule(reset_schedule(settings)), request_id="", actor=SYSTEM)
+
+
+def reset_schedule(settings: Settings) -> ResetSchedule:
+    """When sandbox accounts are reset, from the settings."""
+    sandbox = settings.sandbox
+    return ResetSchedule(
+        interval=ResetInterval[sandbox.reset.upper()],
+        weekday=get_args(Weekday).index(sandbox.reset_weekday),
+        month_day=sandbox.reset_day,
+        time_of_day=sandbox.reset_time,
+        zone=sandbox.reset_zone,
+    )
 
 
 async def serve(settings: Settings, engine: Engine, guard: Guard, closers: contextlib.AsyncExitStack) -> int:

@@ -135,6 +135,9 @@ def default_rates() -> dict[str, dict[str, Decimal]]:
     return {"USDT": dollar, "USDC": dollar, "USD": {"INR": Decimal("83")}}
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
 class SandboxSection(Section, frozen=True, kw_only=True):
     """Paper accounts: their capital, what a paper fill costs, and what assets are worth without a mark."""
 
@@ -142,6 +145,18 @@ class SandboxSection(Section, frozen=True, kw_only=True):
         Decimal("10000000")
     )
     currency: Annotated[str, Key("Currency of that capital, in which the account is valued.", pattern=ASSET)] = "INR"
+    reset: Annotated[
+        Literal["never", "daily", "weekly", "monthly"],
+        Key("How often every sandbox account is set back to its capital by itself."),
+    ] = "never"
+    reset_weekday: Annotated[Weekday, Key("Day of a weekly reset.")] = "monday"
+    reset_day: Annotated[
+        int, Key("Day of a monthly reset; in a shorter month, its last day.", "day of the month", least=1, most=31)
+    ] = 1
+    reset_time: Annotated[
+        str, Key("Time of the reset in reset_zone.", "HH:MM", pattern="([01][0-9]|2[0-3]):[0-5][0-9]")
+    ] = "00:00"
+    reset_zone: Annotated[str, Key("Time zone of reset_time.", "IANA name")] = "UTC"
     slippage_rate: Annotated[
         Decimal, Key("A paper fill is this much worse than the mark.", "fraction of the price", least=0, below=1)
     ] = Decimal("0.0005")
@@ -368,11 +383,11 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
         if values[testnet]:
             yield (testnet,), f"{named(testnet)} must be false: this exchange has no test network"
 
-    zone = "risk_settings.day_zone"
-    try:
-        zoneinfo.ZoneInfo(values[zone])
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
+    for zone in ("risk_settings.day_zone", "sandbox.reset_zone"):
+        try:
+            zoneinfo.ZoneInfo(values[zone])
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
 
     address, insecure = "server.address", "server.insecure"
     if int(values[address].rpartition(":")[2]) > 65535:

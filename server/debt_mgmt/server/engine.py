@@ -43,7 +43,7 @@ ACCOUNTS_SHOWN = 100
 """Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
-STATE_VERSION = "1"
+STATE_VERSION = "2"
 
 
 class PublishOutcome(msgspec.Struct, frozen=True):
@@ -347,6 +347,10 @@ class Engine:
             elif kind is e.ReductionEnded:
                 self.hub.liquidation(key, account.past_reductions[-1], (number, position))
                 self.reductions.notice(key)
+            elif kind is e.FundsReset and account.past_reductions:
+                last = account.past_reductions[-1]
+                if last.ended_at == event.at:  # type: ignore[union-attr]
+                    self.hub.liquidation(key, last, (number, position))
         self.unscreened.update(touched)
         self.hub.changed(touched)
 
