@@ -10,6 +10,7 @@ import msgspec
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
     Account,
+    Debt,
     Position,
     Posting,
     Reduction,
@@ -18,6 +19,7 @@ from debt_mgmt.core.account import (
     TradingState,
     position_key,
 )
+from debt_mgmt.core.funding import remember
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import Causes, Interval
 
@@ -104,6 +106,9 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         reservations={},
         realized_pnl={},
         fees_paid={},
+        interest_charged={},
+        funding_received={},
+        holdings={},
         baselines=None,
         breakers={},
         isolated_alerts={},
@@ -171,6 +176,7 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         positions=positions,
         isolated_alerts=alerts,
         balances=after_postings(account.balances, event.postings),
+        holdings=remember(account.holdings, key, event.position.quantity if event.position else ZERO, event.at),
         realized_pnl=plus(account.realized_pnl, event.settle_asset, event.realized_pnl),
         fees_paid=plus(account.fees_paid, event.fee_asset, event.fee),
         baselines=baselines,
@@ -277,7 +283,52 @@ def reduction_ended(account: Account, event: e.ReductionEnded) -> Account:
 
 
 def bankruptcy_recorded(account: Account, event: e.BankruptcyRecorded) -> Account:
+    taken_over = {posting.asset for posting in event.postings if posting.ledger == "debt"}
+    debts = {asset: debt for asset, debt in account.debts.items() if asset not in taken_over}
+    return replace(account, balances=after_postings(account.balances, event.postings), debts=debts)
+
+
+def borrowed(account: Account, event: e.Borrowed) -> Account:
+    return replace(
+        account,
+        balances=after_postings(account.balances, event.postings),
+        debts={**account.debts, event.asset: event.debt},
+    )
+
+
+def repaid(account: Account, event: e.Repaid) -> Account:
+    debts: dict[str, Debt] = without(account.debts, event.asset)
+    if event.debt is not None:
+        debts = {**account.debts, event.asset: event.debt}
+    return replace(account, balances=after_postings(account.balances, event.postings), debts=debts)
+
+
+def interest_charged(account: Account, event: e.InterestCharged) -> Account:
+    debt = replace(
+        account.debts[event.asset],
+        accrued_interest=event.accrued_interest,
+        annual_rate=event.annual_rate,
+        charged_at=event.due_at,
+        next_charge_at=event.next_charge_at,
+    )
+    return replace(
+        account,
+        debts={**account.debts, event.asset: debt},
+        interest_charged=plus(account.interest_charged, event.asset, event.amount),
+    )
+
+
+def asset_converted(account: Account, event: e.AssetConverted) -> Account:
     return replace(account, balances=after_postings(account.balances, event.postings))
+
+
+def funding_settled(account: Account, event: e.FundingSettled) -> Account:
+    return replace(
+        account,
+        balances=after_postings(account.balances, event.postings),
+        funding_received=plus(account.funding_received, event.asset, event.amount),
+        funding_settled={**account.funding_settled, event.symbol: event.funded_at},
+    )
 
 
 def equity_recorded(account: Account, event: e.EquityRecorded) -> Account:
@@ -317,5 +368,10 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.ReductionEnded: reduction_ended,
     e.BankruptcyRecorded: bankruptcy_recorded,
     e.EquityRecorded: equity_recorded,
+    e.Borrowed: borrowed,
+    e.Repaid: repaid,
+    e.InterestCharged: interest_charged,
+    e.AssetConverted: asset_converted,
+    e.FundingSettled: funding_settled,
     e.CommandRefused: unchanged,
 }
