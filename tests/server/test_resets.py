@@ -176,8 +176,8 @@ async def test_a_reset_with_open_orders_and_a_running_liquidation_leaves_nothing
         await desk.lever("alice", "BTCUSDT", "5")
         await desk.mark({"BTCUSDT": "50000", "ETHUSDT": "3000"})
         await desk.fill("alice", 1, "0.07", "BTCUSDT", "50000")
-        reserved = await desk.reserve("alice", 1, "0.01", "ETHUSDT", price="2900")
-        assert reserved.accepted
+        assert (await desk.reserve("alice", 1, "0.01", "ETHUSDT", price="2900")).accepted
+        assert (await desk.reserve("alice", 2, "0.01", "BTCUSDT", price="60000", reduce_only=True)).accepted
         engine = desk.engine
         broker = engine.reductions.broker_of(engine.account("alice"))
         placed: list[str] = []
@@ -191,7 +191,7 @@ async def test_a_reset_with_open_orders_and_a_running_liquidation_leaves_nothing
             return fill
 
         broker.place = place_at_midnight  # type: ignore[method-assign]
-        await desk.mark({"BTCUSDT": "46000"}, settle=True)
+        await desk.mark({"BTCUSDT": "45500"}, settle=True)
         account = engine.account("alice")
         assert placed, "the liquidation did not reach the broker"
         assert (account.reset_count, account.balances) == (1, {"USDT": D(1000)})
@@ -201,8 +201,8 @@ async def test_a_reset_with_open_orders_and_a_running_liquidation_leaves_nothing
         assert account.level == "NORMAL"
         assert account.past_reductions[-1].ended_at == clock.now
         status = await desk.status("alice")
-        assert (status.figures.equity, status.figures.margin_used) == ("1000", "0")
-        answer = await desk.fill("alice", Side.BUY.sign, "0.01", "BTCUSDT", "46000")
+        assert (status.equity, status.margin_used) == ("1000", "0")
+        answer = await desk.fill("alice", Side.BUY.sign, "0.01", "BTCUSDT", "45500")
         assert answer.accepted
 
 

@@ -119,4 +119,7 @@ def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
         if balance
         for posting in (Posting("wallet", held, -balance), Posting("external", held, balance))
     ) + deposit_postings(asset, amount)
+    for debt in account.debts.values():
+        if debt.owed:
+            postings += (Posting("debt", debt.asset, debt.owed), Posting("external", debt.asset, -debt.owed))
     draft.add(e.FundsReset(asset, amount, at, command.reason, postings, slot=command.slot))
