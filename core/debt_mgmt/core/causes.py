@@ -1,4 +1,4 @@
-"""What an event changes equity by, and why: counted when it is decided, at the prices of that moment, and kept with it."""
+"""What an event changes equity by, and why: counted when it is decided, at that moment's prices, and kept with it."""
 
 from decimal import Decimal
 
@@ -44,10 +44,19 @@ def causes_of(account: Account | None, event: e.Event, world: World) -> Causes:
             change = event.equity_change if event.equity_change is not None else event.value
             return Causes(transfers=change)
         case e.FundsReset():
-            after = apply(account, event)
-            return Causes(transfers=equity_of(after, world) - equity_of(account, world))
+            return Causes(transfers=equity_of(apply(account, event), world) - equity_of(account, world))
         case e.BankruptcyRecorded():
-            return Causes(liquidation_cost=wallet_change(account, event.postings, world))
+            if not event.postings:
+                return NOTHING  # an isolated position's loss: its postings stand in its fill
+            return Causes(liquidation_cost=equity_of(apply(account, event), world) - equity_of(account, world))
+        case e.InterestCharged():
+            return Causes(interest=owned(-event.amount * rate_for(account, world, event.asset, {})))
+        case e.FundingSettled():
+            return Causes(funding=wallet_change(account, event.postings, world))
+        case e.AssetConverted():
+            if event.bought_value is None or event.sold_value is None:
+                return UNPRICED
+            return Causes(fees=event.bought_value - event.sold_value)
     raise AssertionError(f"{type(event).__name__} has causes that nobody counts")
 
 
@@ -74,7 +83,7 @@ def asset_change(account: Account, asset: str, amount: Decimal, world: World, he
         return ZERO
     rate = rate_for(account, world, asset, {})
     rule = world.house.assets.get(asset)
-    if rule is None or rule.haircut == 0:
+    if rule is None or (rule.haircut == 0 and not rule.haircut_tiers):
         return owned(amount * rate)
     held = held if held is not None else account.balances.get(asset, ZERO) - posted_in(account, asset, world)
     house = world.house

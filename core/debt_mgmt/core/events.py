@@ -319,6 +319,7 @@ class InterestCharged(Event, frozen=True):
     postings: tuple[Posting, ...]
     next_charge_at: datetime | None = None
     value: Decimal | None = None
+    causes: Causes | None = None
 
 
 class AssetConverted(Event, frozen=True):
@@ -339,6 +340,7 @@ class AssetConverted(Event, frozen=True):
     reason: str = ""
     marks: tuple[MarkUsed, ...] = ()
     figures: Figures | None = None
+    causes: Causes | None = None
 
 
 class FundingSettled(Event, frozen=True):
@@ -360,6 +362,7 @@ class FundingSettled(Event, frozen=True):
     amount: Decimal
     postings: tuple[Posting, ...]
     value: Decimal | None = None
+    causes: Causes | None = None
 
 
 class CommandRefused(Event, frozen=True):

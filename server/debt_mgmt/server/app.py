@@ -23,6 +23,8 @@ from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
+from debt_mgmt.server.history import FundHistory
+from debt_mgmt.server.history_store import PostgresHistory
 from debt_mgmt.server.http import HttpServer
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
@@ -98,8 +100,9 @@ async def started(
     demo: bool,
     closers: contextlib.AsyncExitStack,
 ) -> RunningService:
+    history: FundHistory | None = None
     if journal is None:
-        journal = await open_journal(settings, closers)
+        journal, history = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
     say_what_is_not_connected(settings)
     metrics = Metrics()
@@ -115,6 +118,7 @@ async def started(
         hub=WatchHub(),
         shards=settings.database.shards,
         snapshot_events=settings.database.snapshot_every,
+        history=history,
     )
     paper = PaperBroker(
         lambda: engine.house,
@@ -137,8 +141,8 @@ async def started(
     return RunningService(engine, port, metrics_port, closers)
 
 
-async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> Journal:
-    """The configured PostgreSQL, or one of our own in the data directory."""
+async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> tuple[Journal, FundHistory]:
+    """The journal and the history behind it, in the configured PostgreSQL or one of our own in the data directory."""
     database = settings.database
     dsn = database.connection()
     if dsn is None:
@@ -148,7 +152,9 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
         dsn = embedded.dsn
     journal = await PostgresJournal.open(dsn, schema=database.schema)
     closers.push_async_callback(journal.close)
-    return journal
+    store = await PostgresHistory.open(dsn, schema=database.schema)
+    closers.push_async_callback(store.close)
+    return journal, FundHistory(store)
 
 
 def broker_of(account: Account, paper: PaperBroker) -> Broker:

@@ -23,6 +23,8 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.history import FundHistory, row_of
+from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
@@ -30,6 +32,7 @@ from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
+from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.shard import Committed, Context, Shard
 from debt_mgmt.server.watch import WatchHub
@@ -80,6 +83,7 @@ class Engine:
         hub: WatchHub,
         shards: int,
         snapshot_events: int = 50_000,
+        history: FundHistory | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
@@ -114,6 +118,8 @@ class Engine:
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.time = PassingTime(self)
+        self.recording = Recording(self)
+        self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
 
@@ -161,6 +167,7 @@ class Engine:
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
+        self.history.start(self.journal, count)
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
@@ -172,6 +179,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
+        await self.history.stop()
         for shard in self.shards.values():
             await shard.stop()
         if hasattr(self, "house_shard"):
@@ -326,6 +334,8 @@ class Engine:
             if kind is e.MarginReserved:
                 self.counters.reserved += 1
                 self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
+            elif kind is e.EquityRecorded:
+                self.history.note(row_of(key, number, position, event))  # type: ignore[arg-type]
             elif kind is e.AccountCreated:
                 self.home[key] = number
             elif kind is e.CommandRefused:

@@ -58,6 +58,7 @@ class PassingTime:
         await self.reset(now)
         await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
         await self.expire(now)
+        await self.engine.recording.sweep(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
         """Accounts that hold an instrument whose mark has just become too old, or never came."""
