@@ -47,7 +47,7 @@ async def test_services_that_start_together_migrate_once(database: EmbeddedPostg
     connection = await asyncpg.connect(database.dsn)
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
     await connection.close()
-    assert [table["tablename"] for table in tables] == ["journal", "meta", "snapshot"]
+    assert [table["tablename"] for table in tables] == ["fund_history", "journal", "meta", "snapshot"]
 
 
 async def test_a_schema_that_lacks_its_migrations_is_an_error(

@@ -15,7 +15,8 @@ from debt_mgmt.core.money import ZERO, owned, text
 from debt_mgmt.core.refusals import Reason
 from debt_mgmt.core.resets import next_reset
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, not_implemented, reading, refusal_of, verdict
+from debt_mgmt.server.rpc.answers import carried_out, reading, refusal_of, verdict
+from debt_mgmt.server.rpc.fund_history import list_fund_history
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.server.shard_answers import Committed
 from debt_mgmt.v1 import fund_service_pb2 as wire
@@ -80,7 +81,7 @@ class FundService:
         )
 
     async def ListFundHistory(self, request: wire.ListFundHistoryRequest, call: "Call") -> wire.ListFundHistoryResponse:
-        raise not_implemented("the history of funds")
+        return await list_fund_history(self.engine, request)
 
 
 def read_transfer(request: wire.DepositRequest | wire.WithdrawRequest, sign: int) -> tuple[str, c.Transfer, str]:
@@ -149,6 +150,7 @@ def funds_message(account: Account, summary: Summary, world: World, shown: Figur
         last_reset_time=convert.optional_timestamp(account.last_reset_at),
         next_reset_time=convert.optional_timestamp(next_reset_of(account, world)),
         reset_count=account.reset_count,
+        realized_pnl_today=convert.optional_text(convert.realized_today(account, world)),
     )
 
 

@@ -6,9 +6,17 @@ from typing import Any, Generic, TypeVar
 from debt_mgmt.core import account as a
 from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
+from debt_mgmt.core.profit import IntervalLength
 from debt_mgmt.core.refusals import Reason
 from debt_mgmt.server.prices.marks import QuarantineReason
-from debt_mgmt.v1 import margin_service_pb2, market_service_pb2, rejections_pb2, risk_service_pb2, types_pb2
+from debt_mgmt.v1 import (
+    fund_service_pb2,
+    margin_service_pb2,
+    market_service_pb2,
+    rejections_pb2,
+    risk_service_pb2,
+    types_pb2,
+)
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -33,6 +41,7 @@ ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")
 BREAKER_KIND = Names(a.BreakerKind, risk_service_pb2.BreakerKind, "BREAKER_KIND")
 QUARANTINE_REASON = Names(QuarantineReason, market_service_pb2.QuarantineReason, "QUARANTINE_REASON")
+INTERVAL_LENGTH = Names(IntervalLength, fund_service_pb2.FundInterval, "FUND_INTERVAL")
 REFUSAL_REASON = Names(Reason, rejections_pb2.RefusalReason, "REFUSAL_REASON")
 ERROR_REASON = Names(FaultReason, rejections_pb2.ErrorReason, "ERROR_REASON")
 
