@@ -8,7 +8,9 @@ from debt_mgmt.core.account import (
     Environment,
     Posting,
 )
+from debt_mgmt.core.collateral import highest_weight
 from debt_mgmt.core.draft import Draft, refuse
+from debt_mgmt.core.loans import debt_margin
 from debt_mgmt.core.margin import (
     collateral_value,
     rate_for,
@@ -80,13 +82,14 @@ def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation
     if not view.summary.known:
         return Violation(Reason.MISSING_MARK, view.summary.missing[0])
     stale = view.summary.stale(world.at, world.settings.pre_trade_max_age)
-    if stale and account.positions:
+    if stale and (account.positions or account.debts):
         return Violation(Reason.STALE_MARK, stale[0].symbol)
     free = max(ZERO, account.balances.get(asset, ZERO) - posted_in(draft, asset))
-    weight = collateral_value(asset, Decimal(1), rate, world.house)
-    if weight <= 0:
+    needed = view.used + debt_margin(account, world, view.summary)
+    leaving = view.equity - needed / world.settings.liquidation_threshold
+    weight = rate * highest_weight(world.house.assets.get(asset))
+    if free <= 0 or weight <= 0 or collateral_value(asset, free, rate, world.house) <= leaving:
         return free
-    leaving = view.equity - view.used / world.settings.liquidation_threshold
     return max(ZERO, min(free, leaving / weight))
 
 

@@ -27,7 +27,7 @@ from debt_mgmt.core.events import (
     TradingResumed,
 )
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.interest import BorrowRate
+from debt_mgmt.core.interest import CLOCKS, BorrowRate
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.resets import ResetSchedule
@@ -97,6 +97,9 @@ def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple
     """The rate from now on; what was charged before stays charged."""
     rate = BorrowRate(command.asset, command.annual_rate, command.clock, at)
     known = house.borrow_rates.get(command.asset, ())
+    if command.clock not in CLOCKS:
+        violation = Violation(Reason.NOT_SUPPORTED, f"interest clock {command.clock}", note=", ".join(CLOCKS))
+        return (CommandRefused("SetBorrowRate", (violation,)),)
     if known and (known[-1].annual_rate, known[-1].clock) == (rate.annual_rate, rate.clock):
         return ()
     return (BorrowRateSet(rate),)

@@ -8,6 +8,7 @@ import msgspec
 
 from debt_mgmt.core.account import (
     Account,
+    Debt,
     Environment,
     Figures,
     MarginMode,
@@ -17,6 +18,7 @@ from debt_mgmt.core.account import (
     Reservation,
     Side,
 )
+from debt_mgmt.core.collateral import counted
 from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import (
     Instrument,
@@ -63,6 +65,18 @@ class PositionFigures(msgspec.Struct, frozen=True):
     def isolated_equity(self) -> Decimal:
         """What stands behind an isolated position."""
         return self.position.isolated_margin + self.unrealized_pnl
+
+
+class DebtFigures(msgspec.Struct, frozen=True):
+    """One debt; `rate` turns it into the account's currency."""
+
+    debt: Debt
+    rate: Decimal
+
+    @property
+    def value(self) -> Decimal:
+        """Principal and interest in the account's currency, at full price."""
+        return self.debt.owed * self.rate
 
 
 class OpenOrders:
@@ -153,8 +167,8 @@ class OrderUse(msgspec.Struct):
 class Summary(msgspec.Struct, frozen=True):
     """An account at the present marks, in its currency, exact. Unknown where `missing` names what has no price.
 
-    equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions;
-    margin used = initial margin of cross positions + open orders.
+    equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions − debts
+    (principal and accrued interest, at full price); margin used = initial margin of cross positions + open orders.
     """
 
     positions: tuple[PositionFigures, ...]
@@ -173,6 +187,14 @@ class Summary(msgspec.Struct, frozen=True):
     """Sum of the unsigned notionals of all positions."""
     marks: tuple[Mark, ...]
     missing: tuple[str, ...] = ()
+    debts: tuple[DebtFigures, ...] = ()
+    rates: dict[str, Decimal] = {}
+    """Price in the account's currency of every other asset that the figures rest on."""
+
+    @property
+    def debt_value(self) -> Decimal:
+        """All that is owed, in the account's currency."""
+        return sum((one.value for one in self.debts), ZERO)
 
     @property
     def used(self) -> Decimal:
@@ -331,6 +353,12 @@ def summarize(account: Account, world: World) -> Summary:
             continue
         total_value += balance * rate
         equity += collateral_value(asset, balance - posted.get(asset, ZERO), rate, house)
+    debts: list[DebtFigures] = []
+    for debt in account.debts.values():
+        rate = rate_of(debt.asset)
+        if rate is not None:
+            debts.append(DebtFigures(debt, rate))
+            equity -= debt.owed * rate
     orders = order_uses(account, world, figures_list, rate_of, missing)
     used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
     return Summary(
@@ -347,6 +375,8 @@ def summarize(account: Account, world: World) -> Summary:
         exposure=exposure,
         marks=tuple(used_marks.values()),
         missing=tuple(dict.fromkeys(missing)),
+        debts=tuple(debts),
+        rates=rates,
     )
 
 
@@ -356,6 +386,8 @@ def with_orders_of(account: Account, world: World, before: Account, summary: Sum
     Both must be of the same house and marks. The positions, which are most of the work, are taken over.
     """
     if account.positions is not before.positions or account.balances is not before.balances or summary.missing:
+        return None
+    if account.debts is not before.debts:
         return None
     rates = {one.instrument.settle: one.rate for one in summary.positions}
     rates[account.currency] = ONE
@@ -369,11 +401,8 @@ def with_orders_of(account: Account, world: World, before: Account, summary: Sum
 
 
 def collateral_value(asset: str, amount: Decimal, rate: Decimal, house: House) -> Decimal:
-    """amount × price × (1 − haircut); a negative amount counts in full."""
-    rule = house.assets.get(asset)
-    if rule is None or amount <= 0 or rule.haircut == 0:
-        return amount * rate
-    return amount * rate * (ONE - rule.haircut)
+    """What `amount` counts for as collateral at `rate`; a negative amount counts in full. See `collateral.counted`."""
+    return counted(house.assets.get(asset), amount, rate)
 
 
 def order_use(
