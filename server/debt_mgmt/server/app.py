@@ -13,14 +13,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from debt_mgmt.core.account import Account, Limits
-from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetResetSchedule
+from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
-from debt_mgmt.server.config import Settings, Weekday
+from debt_mgmt.server.config import Settings, Weekday, tiered_rule
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
@@ -204,6 +204,8 @@ def risk_rules(settings: Settings) -> RiskSettings:
         ),
         slippage_rate=sandbox.slippage_rate,
         taker_fee_rate=sandbox.taker_fee_rate,
+        conversion_threshold=sandbox.conversion_threshold,
+        conversion_ratio=sandbox.conversion_ratio,
         starting_capital=sandbox.starting_capital,
         starting_currency=sandbox.currency,
     )
@@ -214,8 +216,14 @@ async def furnish(engine: Engine, settings: Settings) -> None:
     for instrument in default_instruments():
         if instrument.symbol not in engine.house.instruments:
             await engine.submit_house(PutInstrument(instrument), request_id="", actor=SYSTEM)
-    for rule in default_asset_rules(settings.sandbox.rates, settings.sandbox.haircuts):
+    sandbox = settings.sandbox
+    tiered = {asset: tiered_rule(asset, table) for asset, table in sandbox.haircut_tiers.items()}
+    tiers = {asset: rule.haircut_tiers for asset, rule in tiered.items() if rule is not None}
+    for rule in default_asset_rules(sandbox.rates, sandbox.haircuts, tiers):
         await engine.submit_house(SetAssetRule(rule), request_id="", actor=SYSTEM)
+    for asset, annual_rate in sandbox.borrow_rates.items():
+        command = SetBorrowRate(asset, annual_rate, sandbox.interest_clock)
+        await engine.submit_house(command, request_id="", actor=SYSTEM)
     await engine.submit_house(SetResetSchedule(reset_schedule(settings)), request_id="", actor=SYSTEM)
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -11,10 +12,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from debt_mgmt.core.collateral import tier_problems
+from debt_mgmt.core.market import AssetRule, HaircutTier
 from debt_mgmt.server import config_sources as sources
 from debt_mgmt.server.config_sources import Key, Secret, Section
 
 ASSET = "[A-Z0-9]{1,20}"
+ASSET_OR_AMOUNT = r"[A-Z0-9]{1,20}|[0-9]{1,15}\.[0-9]{1,12}"
+TIER_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
@@ -135,6 +140,22 @@ def default_rates() -> dict[str, dict[str, Decimal]]:
     return {"USDT": dollar, "USDC": dollar, "USD": {"INR": Decimal("83")}}
 
 
+ClockName = Literal[
+    "binance_hourly",
+    "bybit_hourly",
+    "okx_hourly",
+    "kraken_4h",
+    "kraken_4h_started",
+    "cryptocom_hourly",
+    "started_hours",
+]
+
+
+def default_borrow_rates() -> dict[str, Decimal]:
+    yearly = {"USDT": "0.08", "USDC": "0.08", "USD": "0.08", "INR": "0.12", "BTC": "0.03", "ETH": "0.03", "SOL": "0.06"}
+    return {asset: Decimal(rate) for asset, rate in yearly.items()}
+
+
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
@@ -172,6 +193,35 @@ class SandboxSection(Section, frozen=True, kw_only=True):
             pattern=ASSET,
         ),
     ] = msgspec.field(default_factory=default_rates)
+    borrow_rates: Annotated[
+        Mapping[str, Decimal],
+        Key("What the house lends each asset at.", "fraction a year", least=0, pattern=ASSET),
+    ] = msgspec.field(default_factory=default_borrow_rates)
+    interest_clock: Annotated[
+        ClockName, Key("When interest on new loans is charged: the rule of the exchange that it is named after.")
+    ] = "binance_hourly"
+    conversion_threshold: Annotated[
+        Decimal | None,
+        Key(
+            "A negative balance worth more than this is bought back with other assets; null: never.",
+            "units of the account's currency",
+            least=0,
+        ),
+    ] = None
+    conversion_ratio: Annotated[
+        Decimal, Key("What an asset fetches when it is converted.", "fraction of its value", above=0, most=1)
+    ] = Decimal("0.975")
+    haircut_tiers: Annotated[
+        Mapping[str, Mapping[str, Decimal]],
+        Key(
+            "Instead of a flat haircut: asset, then amount, then the haircut of what lies below that amount and above "
+            "the one before. What is beyond the largest amount is no collateral.",
+            "fraction",
+            least=0,
+            most=1,
+            pattern=ASSET_OR_AMOUNT,
+        ),
+    ] = msgspec.field(default_factory=dict)
     haircuts: Annotated[
         Mapping[str, Decimal],
         Key(
@@ -364,6 +414,14 @@ ORDER = (
 """Which value must stay under which other one."""
 
 
+def tiered_rule(asset: str, table: Mapping[str, Decimal]) -> AssetRule | None:
+    """The rule that a table of haircuts spells; None where an amount is no number."""
+    if any(TIER_AMOUNT.fullmatch(amount) is None for amount in table):
+        return None
+    rows = sorted((Decimal(amount), haircut) for amount, haircut in table.items())
+    return AssetRule(asset, haircut_tiers=tuple(HaircutTier(amount, haircut) for amount, haircut in rows))
+
+
 def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """What can't be true together: the settings concerned, and the problem in words."""
 
@@ -388,6 +446,12 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
             zoneinfo.ZoneInfo(values[zone])
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
             yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
+
+    for asset, table in settings.sandbox.haircut_tiers.items():
+        rule = tiered_rule(asset, table)
+        problems = ["amounts must be numbers"] if rule is None else [text for _, text in tier_problems(rule)]
+        for problem in problems:
+            yield ("sandbox.haircut_tiers",), f"{named('sandbox.haircut_tiers')}: of {asset}, {problem}"
 
     address, insecure = "server.address", "server.insecure"
     if int(values[address].rpartition(":")[2]) > 65535:

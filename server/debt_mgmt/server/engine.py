@@ -19,6 +19,7 @@ from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
+from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
@@ -34,6 +35,7 @@ from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
 from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.settling import Settling
 from debt_mgmt.server.shard import Committed, Context, Shard
 from debt_mgmt.server.watch import WatchHub
 
@@ -119,6 +121,7 @@ class Engine:
         self.assessing: set[str] = set()
         self.time = PassingTime(self)
         self.recording = Recording(self)
+        self.settling = Settling(self)
         self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
@@ -164,6 +167,7 @@ class Engine:
                 self.home[account.account_id] = shard.number
                 self.unscreened[account.account_id] = account
                 self.time.expects(account.account_id, account.reservations.values())
+                self.settling.notice(account.account_id, account)
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
@@ -361,6 +365,9 @@ class Engine:
                 last = account.past_reductions[-1]
                 if last.ended_at == event.at:  # type: ignore[union-attr]
                     self.hub.liquidation(key, last, (number, position))
+        for key, account in touched.items():
+            if account.debts or key in self.settling.overdrawn or min(account.balances.values(), default=ZERO) < 0:
+                self.settling.notice(key, account)
         self.unscreened.update(touched)
         self.hub.changed(touched)
 
@@ -415,7 +422,7 @@ class Engine:
         for account_id, account in pending.items():
             for holders in self.purses.values():
                 holders.discard(account_id)
-            if account.closed_at is not None or not (account.positions or account.reservations):
+            if account.closed_at is not None or not (account.positions or account.reservations or account.debts):
                 self.screen.remove(account_id)
                 if account.closed_at is not None:
                     continue

@@ -55,6 +55,7 @@ class PassingTime:
     async def sweep(self) -> None:
         """Decide now whatever time has brought since the last look."""
         now = self.engine.clock()
+        await self.engine.settling.sweep(now)
         await self.reset(now)
         await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
         await self.expire(now)
