@@ -69,11 +69,13 @@ class MarginService(Checks, Watching):
         summaries = [summary for _, summary in pairs]
         message = wire.Portfolio(
             currency=currency,
-            debt=convert.ZERO_DEBT,
             account_count=len(accounts),
             open_positions=sum(len(one.positions) for one in accounts),
             stale=any(one.missing or one.stale(world.at, world.settings.mark_max_age) for one in summaries),
         )
+        debts = [convert.debt_value(one, summary) for one, summary in pairs]
+        if None not in debts:
+            message.debt = text(total(one for one in debts if one is not None))
         realized = [convert.total_in_currency(one.realized_pnl, one, world) for one in accounts]
         if None not in realized:
             message.realized_pnl = text(total(one for one in realized if one is not None))

@@ -10,6 +10,7 @@ from debt_mgmt.core.profit import IntervalLength
 from debt_mgmt.core.refusals import Reason
 from debt_mgmt.server.prices.marks import QuarantineReason
 from debt_mgmt.v1 import (
+    debt_service_pb2,
     fund_service_pb2,
     margin_service_pb2,
     market_service_pb2,
@@ -41,6 +42,7 @@ ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")
 BREAKER_KIND = Names(a.BreakerKind, risk_service_pb2.BreakerKind, "BREAKER_KIND")
 QUARANTINE_REASON = Names(QuarantineReason, market_service_pb2.QuarantineReason, "QUARANTINE_REASON")
+LENDER = Names(a.Lender, debt_service_pb2.Lender, "LENDER")
 INTERVAL_LENGTH = Names(IntervalLength, fund_service_pb2.FundInterval, "FUND_INTERVAL")
 REFUSAL_REASON = Names(Reason, rejections_pb2.RefusalReason, "REFUSAL_REASON")
 ERROR_REASON = Names(FaultReason, rejections_pb2.ErrorReason, "ERROR_REASON")
