@@ -12,9 +12,7 @@ from debt_mgmt.core.margin import mark_used
 from tests.support.desk import FREE, HOUSE, D, Desk, kinds, reasons
 from tests.support.paper import books_hold, comes, fills, latest, place
 
-COSTS = msgspec.structs.replace(
-    FREE, slippage_rate=D("0.001"), taker_fee_rate=D("0.0005"), maker_fee_rate=D("0.0002")
-)
+COSTS = msgspec.structs.replace(FREE, slippage_rate=D("0.001"), taker_fee_rate=D("0.0005"), maker_fee_rate=D("0.0002"))
 SHALLOW = msgspec.structs.replace(FREE, fill_depth=D(1000))
 """A thousand dollars a mark: 0.02 bitcoin at 50,000."""
 
@@ -84,7 +82,11 @@ def test_an_order_passes_the_same_check_as_a_reservation() -> None:
     desk = desk_at(settings=HOUSE, capital=1000)
     asked = desk.check("alice", "buy", "0.05", price=49000)
     events = place(desk, "buy", "0.05", price=49000)
-    assert reasons(events) == [one.reason.value for one in asked.violations] == ["INSUFFICIENT_MARGIN", "UTILIZATION_AFTER"]
+    assert (
+        reasons(events)
+        == [one.reason.value for one in asked.violations]
+        == ["INSUFFICIENT_MARGIN", "UTILIZATION_AFTER"]
+    )
     refused = events[0]
     assert isinstance(refused, e.CommandRefused)
     assert refused.largest_buy == asked.largest_buy
@@ -113,7 +115,11 @@ def test_what_an_immediate_order_does_not_fill_at_once_is_cancelled() -> None:
     desk = desk_at(settings=SHALLOW)
     assert fills(place(desk, "buy", "0.05", price=50000, time_in_force="IOC")) == [(D("0.02"), D(50000))]
     done = latest(desk)
-    assert (done.state, done.filled_quantity, done.note) == (OrderState.CANCELLED, D("0.02"), "it could not be filled at once")
+    assert (done.state, done.filled_quantity, done.note) == (
+        OrderState.CANCELLED,
+        D("0.02"),
+        "it could not be filled at once",
+    )
     assert fills(place(desk, "buy", "0.05", price=49000, time_in_force="IOC")) == []
     assert not desk.account().reservations
     books_hold(desk)
@@ -272,8 +278,8 @@ def test_orders_that_add_risk_are_cancelled_at_the_critical_level() -> None:
     place(desk, "buy", "0.05")
     place(desk, "buy", "0.01", price=44000)
     place(desk, "sell", "0.05", price=60000, reduce_only=True)
-    comes(desk, 42500)
-    assert desk.account().level in ("CRITICAL", "LIQUIDATING")
+    comes(desk, 40500)
+    assert desk.account().level == "CRITICAL"
     (cancelled,) = [one for one in desk.account().past_orders if one.limit_price == 44000]
     assert (cancelled.state, cancelled.filled_quantity) == (OrderState.CANCELLED, 0)
     assert cancelled.note == "the account may only reduce: margin utilization is too high"

@@ -55,7 +55,14 @@ class PaperDesk(RuleBasedStateMachine):
         lasts=st.one_of(st.none(), st.integers(1, 20)),
     )
     def orders(
-        self, symbol: str, side: str, lots: int, away: int | None, time_in_force: str, reduce_only: bool, lasts: int | None
+        self,
+        symbol: str,
+        side: str,
+        lots: int,
+        away: int | None,
+        time_in_force: str,
+        reduce_only: bool,
+        lasts: int | None,
     ) -> None:
         limit = None if away is None else price_at(symbol, away)
         before = self.desk.view()

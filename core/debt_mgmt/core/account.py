@@ -1,6 +1,6 @@
 """An account's state: balances, positions, reservations, levels, and the work that is pending. All frozen."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -83,6 +83,10 @@ def position_key(symbol: str, side: PositionSide) -> str:
     return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
 
 
+UNTIL_CANCELLED = datetime(9999, 12, 31, tzinfo=UTC)
+"""When a reservation expires that never does."""
+
+
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Margin held for an open order. `quantity` is what is still open; reduce-only reservations hold nothing."""
 
@@ -105,6 +109,53 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     open_loss: Decimal = ZERO
     """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
     client_order_id: str = ""
+
+
+class TimeInForce(StrEnum):
+    GTC = "GTC"
+    """Rests until it is filled, cancelled or expired."""
+    IOC = "IOC"
+    """What can't be filled at once is cancelled."""
+    FOK = "FOK"
+    """Filled in full at once, or cancelled."""
+
+
+class OrderState(StrEnum):
+    OPEN = "OPEN"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+class PaperOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An order of a sandbox account. While it is open, the reservation of the same id holds its margin and says how
+    much of it is open, so that neither can be without the other."""
+
+    order_id: str
+    symbol: str
+    position_side: PositionSide
+    side: Side
+    quantity: Decimal
+    """As it was placed, in contracts."""
+    created_at: datetime
+    limit_price: Decimal | None = None
+    """None for a market order."""
+    time_in_force: TimeInForce = TimeInForce.GTC
+    reduce_only: bool = False
+    """Asked for, or because it only reduced when it was placed: no margin is held that it could open with."""
+    rests: bool = False
+    """No mark reached it when it was placed: it makes, and fills at its limit. Any other order takes."""
+    client_order_id: str = ""
+    filled_quantity: Decimal = ZERO
+    average_price: Decimal | None = None
+    """Of its fills, by quantity."""
+    fee: Decimal = ZERO
+    """Of its fills, in the settlement asset; paid is above zero."""
+    realized_pnl: Decimal = ZERO
+    state: OrderState = OrderState.OPEN
+    ended_at: datetime | None = None
+    note: str = ""
+    """Why it ended without being filled in full."""
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -249,6 +300,17 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     maintenance_ratio: Decimal | None = None
 
 
+class DepthTaken(msgspec.Struct, frozen=True):
+    """What paper orders have taken of the depth that one mark brings."""
+
+    mark: MarkUsed
+    quantity: Decimal
+
+
+def depth_key(symbol: str, side: Side) -> str:
+    return f"{symbol}|{side.value}"
+
+
 class Posting(msgspec.Struct, frozen=True):
     """One side of a movement of money. The postings of an event sum to zero in each asset.
 
@@ -310,6 +372,12 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
+    orders: dict[str, PaperOrder] = {}
+    """Open paper orders by id, in the order in which they were placed."""
+    past_orders: tuple[PaperOrder, ...] = ()
+    """The last ones that ended, oldest first."""
+    depth_taken: dict[str, DepthTaken] = {}
+    """By symbol and side: see `paper_orders.depth_key`."""
     debts: dict[str, Debt] = {}
     """By asset."""
     limits: Limits = Limits()

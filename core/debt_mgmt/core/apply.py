@@ -11,21 +11,26 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
     Account,
     Debt,
+    DepthTaken,
+    OrderState,
+    PaperOrder,
     Position,
     Posting,
     Reduction,
     ReductionStep,
     RiskLevel,
     TradingState,
+    depth_key,
     position_key,
 )
 from debt_mgmt.core.funding import remember
-from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.money import ZERO, average_price
 from debt_mgmt.core.profit import Causes, Interval
 
 replace = msgspec.structs.replace
 
 ALERTS_KEPT = 50
+ORDERS_KEPT = 50
 REDUCTIONS_KEPT = 20
 
 
@@ -124,7 +129,15 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         last_reset_slot=event.slot or account.last_reset_slot,
         debts={},
         past_reductions=past_with(account, abandoned(account.reduction, event.at)),
+        orders={},
+        past_orders=(*account.past_orders, *orders_at_reset(account, event.at))[-ORDERS_KEPT:],
+        depth_taken={},
     )
+
+
+def orders_at_reset(account: Account, at: datetime) -> tuple[PaperOrder, ...]:
+    ended = {"state": OrderState.CANCELLED, "ended_at": at, "note": "the funds were reset"}
+    return tuple(replace(order, **ended) for order in account.orders.values())
 
 
 def abandoned(reduction: Reduction | None, at: datetime) -> Reduction | None:
@@ -151,14 +164,82 @@ def margin_reserved(account: Account, event: e.MarginReserved) -> Account:
     )
 
 
+def order_placed(account: Account, event: e.OrderPlaced) -> Account:
+    return replace(
+        account,
+        orders={**account.orders, event.order.order_id: event.order},
+        reservations={**account.reservations, event.reservation.reservation_id: event.reservation},
+        window_started_at=event.window_started_at,
+        orders_in_window=event.orders_in_window,
+    )
+
+
 def reservation_reduced(account: Account, event: e.ReservationReduced) -> Account:
     if event.remaining == 0:
+        account = order_ended(account, event)
         return replace(account, reservations=without(account.reservations, event.reservation_id))
     reservation = replace(account.reservations[event.reservation_id], quantity=event.remaining)
     return replace(account, reservations={**account.reservations, event.reservation_id: reservation})
 
 
+ORDER_ENDS = {
+    "FILLED": (OrderState.FILLED, ""),
+    "EXPIRED": (OrderState.EXPIRED, "its time is over"),
+    "CANCELLED": (OrderState.CANCELLED, "cancelled on request"),
+    "RELEASED": (OrderState.CANCELLED, "its reservation was released"),
+    "RISK_LEVEL": (OrderState.CANCELLED, "the account may only reduce: margin utilization is too high"),
+    "HALTED": (OrderState.CANCELLED, "trading is halted"),
+    "UNFILLED": (OrderState.CANCELLED, "it could not be filled at once"),
+    "NOTHING_TO_REDUCE": (OrderState.CANCELLED, "nothing is left to reduce"),
+}
+"""By the cause that closed the reservation."""
+
+
+def order_ended(account: Account, event: e.ReservationReduced) -> Account:
+    """The paper order that the reservation was held for goes with it."""
+    order = account.orders.get(event.reservation_id)
+    if order is None:
+        return account
+    state, note = ORDER_ENDS[event.cause]
+    ended = replace(order, state=state, note=note, ended_at=event.at)
+    return replace(
+        account,
+        orders=without(account.orders, order.order_id),
+        past_orders=(*account.past_orders, ended)[-ORDERS_KEPT:],
+    )
+
+
+def with_order_filled(account: Account, event: e.FillRecorded) -> Account:
+    """The paper order that a fill names, with the fill counted."""
+    order = account.orders.get(event.reservation_id)
+    if order is None or (order.symbol, order.side) != (event.symbol, event.side):
+        return account
+    filled = order.filled_quantity + event.quantity
+    paid = event.price * event.quantity
+    if order.average_price is not None:
+        paid += order.average_price * order.filled_quantity
+    counted = replace(
+        order,
+        filled_quantity=filled,
+        average_price=average_price(paid / filled),
+        fee=order.fee + event.fee,
+        realized_pnl=order.realized_pnl + event.realized_pnl,
+    )
+    return replace(account, orders={**account.orders, order.order_id: counted})
+
+
+def with_depth_taken(account: Account, event: e.FillRecorded) -> Account:
+    if event.mark is None:
+        return account
+    key = depth_key(event.symbol, event.side)
+    before = account.depth_taken.get(key)
+    taken = event.quantity + (before.quantity if before is not None and before.mark == event.mark else ZERO)
+    return replace(account, depth_taken={**account.depth_taken, key: DepthTaken(event.mark, taken)})
+
+
 def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
+    if event.reservation_id in account.orders:
+        account = with_depth_taken(with_order_filled(account, event), event)
     key = position_key(event.symbol, event.position_side)
     if event.position is None:
         positions = without(account.positions, key)
@@ -349,6 +430,7 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.Transferred: transferred,
     e.FundsReset: funds_reset,
     e.MarginReserved: margin_reserved,
+    e.OrderPlaced: order_placed,
     e.ReservationReduced: reservation_reduced,
     e.FillRecorded: fill_recorded,
     e.LeverageSet: leverage_set,

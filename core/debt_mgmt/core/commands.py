@@ -5,7 +5,16 @@ from decimal import Decimal
 
 import msgspec
 
-from debt_mgmt.core.account import Environment, Limits, MarginMode, PositionMode, PositionSide, Side
+from debt_mgmt.core.account import (
+    Environment,
+    Limits,
+    MarginMode,
+    MarkUsed,
+    PositionMode,
+    PositionSide,
+    Side,
+    TimeInForce,
+)
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.resets import ResetSchedule
@@ -72,6 +81,25 @@ class ReleaseReservation(Command, frozen=True):
 
 class ExpireReservations(Command, frozen=True):
     pass
+
+
+class PlaceOrder(Command, frozen=True):
+    """An order of a sandbox account, to be matched with the marks. `time_to_live` None lasts until it is cancelled."""
+
+    order: Order
+    time_in_force: TimeInForce = TimeInForce.GTC
+    time_to_live: timedelta | None = None
+    client_order_id: str = ""
+
+
+class CancelOrder(Command, frozen=True):
+    order_id: str
+
+
+class MatchOrders(Command, frozen=True):
+    """A mark has come that may fill paper orders on its symbol."""
+
+    mark: MarkUsed
 
 
 class RecordFill(Command, frozen=True):

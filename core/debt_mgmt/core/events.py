@@ -16,6 +16,7 @@ from debt_mgmt.core.account import (
     Limits,
     MarginMode,
     MarkUsed,
+    PaperOrder,
     Position,
     PositionMode,
     PositionSide,
@@ -106,12 +107,30 @@ class MarginReserved(Event, frozen=True):
 
 
 class ReservationReduced(Event, frozen=True):
-    """`quantity` was given back; `remaining` zero closes it. Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL."""
+    """`quantity` was given back; `remaining` zero closes it, and the paper order that it was held for, if any.
+
+    Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL; of paper orders also CANCELLED, HALTED, UNFILLED, NOTHING_TO_REDUCE.
+    """
 
     reservation_id: str
     quantity: Decimal
     remaining: Decimal
     cause: str
+    figures: Figures | None = None
+    at: datetime | None = None
+
+
+class OrderPlaced(Event, frozen=True):
+    """A paper order, with the reservation of the same id that holds its margin. Its fills follow as FillRecorded."""
+
+    order: PaperOrder
+    reservation: Reservation
+    margin_required: Decimal
+    margin_available: Decimal | None
+    margin_utilization: Decimal | None
+    window_started_at: datetime
+    orders_in_window: int
+    mark: MarkUsed | None = None
     figures: Figures | None = None
 
 
@@ -140,6 +159,10 @@ class FillRecorded(Event, frozen=True):
     step: int = 0
     figures: Figures | None = None
     causes: Causes | None = None
+    mark: MarkUsed | None = None
+    """That filled a paper order; None for a fill that was told."""
+    maker: bool = False
+    """The paper order had rested at its limit."""
 
 
 class LeverageSet(Event, frozen=True):
@@ -426,6 +449,7 @@ AccountEvent = (
     | Transferred
     | FundsReset
     | MarginReserved
+    | OrderPlaced
     | ReservationReduced
     | FillRecorded
     | LeverageSet

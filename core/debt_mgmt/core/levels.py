@@ -78,6 +78,7 @@ def assess(draft: Draft) -> Summary:
         summary = draft.summary()
         end_finished_reduction(draft, summary)
         return summary
+    cancel_halted_orders(draft)
     for _ in ASCENDING:
         summary = draft.summary()
         if not assess_level(draft, summary):
@@ -100,7 +101,7 @@ def assess(draft: Draft) -> Summary:
 
 def unpriced(account: Account, summary: Summary, world: World, max_age: timedelta) -> tuple[str, ...]:
     """Symbols whose price is missing or too old to say how an account with open risk stands."""
-    if not account.positions and not account.reservations:
+    if not account.positions and not account.reservations and not account.debts:
         return ()
     return (*summary.missing, *(mark.symbol for mark in summary.stale(world.at, max_age)))
 
@@ -197,8 +198,24 @@ def enter_reducing(draft: Draft) -> bool:
         )
     adding = risk_adding(account)
     for reservation in adding:
-        draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL"))
+        draft.add(
+            e.ReservationReduced(
+                reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL", at=draft.world.at
+            )
+        )
     return bool(adding)
+
+
+def cancel_halted_orders(draft: Draft) -> None:
+    """Paper orders that add risk do not outlive a halt of the account, of its owner or of the house."""
+    account = draft.account
+    if not account.orders:
+        return
+    halted = account.trading_state is TradingState.HALTED or draft.world.house.halt_for(account.owner) is not None
+    for order in account.orders.values() if halted else ():
+        if not order.reduce_only:
+            left = account.reservations[order.order_id].quantity
+            draft.add(e.ReservationReduced(order.order_id, left, ZERO, "HALTED", at=draft.world.at))
 
 
 def risk_adding(account: Account) -> list[Reservation]:
@@ -354,6 +371,10 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
             for asset, balance in account.balances.items()
             if balance
             for posting in (Posting("wallet", asset, -balance), Posting("insurance", asset, balance))
+        ) + tuple(
+            posting
+            for debt in account.debts.values()
+            for posting in (Posting("debt", debt.asset, debt.owed), Posting("insurance", debt.asset, -debt.owed))
         )
         draft.add(e.BankruptcyRecorded(deficit, account.currency, postings))
         message = f"losses went {text(deficit)} {account.currency} beyond the account's equity"

@@ -204,6 +204,8 @@ def risk_rules(settings: Settings) -> RiskSettings:
         ),
         slippage_rate=sandbox.slippage_rate,
         taker_fee_rate=sandbox.taker_fee_rate,
+        maker_fee_rate=sandbox.maker_fee_rate,
+        fill_depth=sandbox.fill_depth,
         conversion_threshold=sandbox.conversion_threshold,
         conversion_ratio=sandbox.conversion_ratio,
         starting_capital=sandbox.starting_capital,

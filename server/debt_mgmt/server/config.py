@@ -181,9 +181,27 @@ class SandboxSection(Section, frozen=True, kw_only=True):
     slippage_rate: Annotated[
         Decimal, Key("A paper fill is this much worse than the mark.", "fraction of the price", least=0, below=1)
     ] = Decimal("0.0005")
-    taker_fee_rate: Annotated[Decimal, Key("Fee of a paper fill.", "fraction of the notional", least=0, below=1)] = (
-        Decimal("0.0005")
-    )
+    taker_fee_rate: Annotated[
+        Decimal | None,
+        Key("Fee of a paper fill at once; null is the instrument's own.", "fraction of the notional", least=0, below=1),
+    ] = None
+    maker_fee_rate: Annotated[
+        Decimal | None,
+        Key(
+            "Fee of a paper fill of an order that rested; null is the instrument's own.",
+            "fraction of the notional",
+            least=-1,
+            below=1,
+        ),
+    ] = None
+    fill_depth: Annotated[
+        Decimal | None,
+        Key(
+            "Most that one mark fills of an account's paper orders on one side of an instrument; null has no limit.",
+            "notional in the settlement asset",
+            above=0,
+        ),
+    ] = None
     rates: Annotated[
         Mapping[str, Mapping[str, Decimal]],
         Key(

@@ -35,6 +35,7 @@ from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
 from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.resting_orders import PaperMatching
 from debt_mgmt.server.settling import Settling
 from debt_mgmt.server.shard import Committed, Context, Shard
 from debt_mgmt.server.watch import WatchHub
@@ -120,6 +121,7 @@ class Engine:
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.time = PassingTime(self)
+        self.paper = PaperMatching(self)
         self.recording = Recording(self)
         self.settling = Settling(self)
         self.history = history or FundHistory(MemoryHistory())
@@ -168,6 +170,7 @@ class Engine:
                 self.unscreened[account.account_id] = account
                 self.time.expects(account.account_id, account.reservations.values())
                 self.settling.notice(account.account_id, account)
+                self.paper.keep(account)
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
@@ -310,7 +313,7 @@ class Engine:
         view = None
         if isinstance(command, c.Assess) and account is not None:
             self.assessing.discard(account.account_id)
-        elif isinstance(command, c.ReserveMargin) and account is not None:
+        elif isinstance(command, c.ReserveMargin | c.PlaceOrder) and account is not None:
             view = self.view_of(account, world)
         return decide(account, command, world, view)  # type: ignore[return-value]
 
@@ -319,6 +322,7 @@ class Engine:
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
         """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
         self.present.clear()
+        self.paper.halted |= any(isinstance(change.event, e.TradingHalted) for change in changes)
         rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
         put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
         if not rules and not put:
@@ -338,6 +342,10 @@ class Engine:
             if kind is e.MarginReserved:
                 self.counters.reserved += 1
                 self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
+            elif kind is e.OrderPlaced:
+                self.counters.reserved += 1
+                self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
+                self.paper.placed(key, event)  # type: ignore[arg-type]
             elif kind is e.EquityRecorded:
                 self.history.note(row_of(key, number, position, event))  # type: ignore[arg-type]
             elif kind is e.AccountCreated:
@@ -366,6 +374,7 @@ class Engine:
                 if last.ended_at == event.at:  # type: ignore[union-attr]
                     self.hub.liquidation(key, last, (number, position))
         for key, account in touched.items():
+            self.paper.keep(account)
             if account.debts or key in self.settling.overdrawn or min(account.balances.values(), default=ZERO) < 0:
                 self.settling.notice(key, account)
         self.unscreened.update(touched)
@@ -398,6 +407,7 @@ class Engine:
         candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
         self.hub.marked(moved)
         await self.assess(candidates)
+        await self.paper.match(moved.values())
         if settle:
             for account_id in candidates:
                 await self.reductions.idle(account_id, SETTLE_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from debt_mgmt.core.account import Account, Reservation, RiskLevel
+from debt_mgmt.core.account import UNTIL_CANCELLED, Account, Reservation, RiskLevel
 from debt_mgmt.core.commands import ExpireReservations, ResetFunds
 from debt_mgmt.core.limits import day_of
 from debt_mgmt.core.resets import due_slot, last_slot
@@ -42,6 +42,8 @@ class PassingTime:
     def expects(self, account_id: str, reservations: Iterable[Reservation]) -> None:
         """Remember when the reservations of an account expire."""
         for reservation in reservations:
+            if reservation.expires_at == UNTIL_CANCELLED:
+                continue
             heapq.heappush(self.expiries, (reservation.expires_at, account_id))
 
     async def watch(self) -> None:
@@ -59,6 +61,7 @@ class PassingTime:
         await self.reset(now)
         await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
         await self.expire(now)
+        await self.engine.paper.catch_up()
         await self.engine.recording.sweep(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
