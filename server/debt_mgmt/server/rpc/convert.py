@@ -391,7 +391,7 @@ def reservation(one: a.Reservation, account: a.Account, world: World) -> margin_
         initial_margin=optional_text(amount),
         client_order_id=one.client_order_id,
         create_time=timestamp(one.created_at),
-        expire_time=timestamp(one.expires_at),
+        expire_time=timestamp(one.expires_at) if one.expires_at != a.UNTIL_CANCELLED else None,
     )
 
 
