@@ -20,14 +20,15 @@ METHODS = {
     *("check_order", "check_orders", "stream_checks", "reserve", "release", "reservations", "record_fill"),
     *("close_position", "liquidations", "watch_margin"),
     *("leverage", "leverages", "set_leverage", "set_margin_mode", "adjust_isolated_margin", "leverage_limits"),
-    *("funds", "deposit", "withdraw", "reset_funds"),
+    *("funds", "deposit", "withdraw", "reset_funds", "fund_history", "profit_and_loss"),
+    *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
     *("risk_limits", "set_risk_limits", "halt", "resume", "alerts"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
 }
 COMMANDS = {
     *("create_account", "close_account", "reserve", "release", "record_fill", "close_position"),
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
-    *("set_risk_limits", "halt", "resume", "put_instrument"),
+    *("set_risk_limits", "halt", "resume", "put_instrument", "borrow", "repay"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

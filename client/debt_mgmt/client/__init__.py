@@ -16,6 +16,7 @@ from debt_mgmt.client.answers import (
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
 from debt_mgmt.client.audit import AuditEvent
+from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
 from debt_mgmt.client.enums import (
     AlertKind,
@@ -25,7 +26,9 @@ from debt_mgmt.client.enums import (
     BrokerFeature,
     CheckDetail,
     Environment,
+    FundInterval,
     InstrumentKind,
+    Lender,
     LeverageCapSource,
     LeveragePath,
     LeverageState,
@@ -87,7 +90,15 @@ from debt_mgmt.client.figures import (
     ShockDistance,
     Thresholds,
 )
-from debt_mgmt.client.funds import DepositOutcome, Funds, ResetFundsOutcome, WithdrawOutcome
+from debt_mgmt.client.funds import (
+    DepositOutcome,
+    FundHistoryEntry,
+    Funds,
+    PeriodProfit,
+    ProfitAndLoss,
+    ResetFundsOutcome,
+    WithdrawOutcome,
+)
 from debt_mgmt.client.leverage import (
     AdjustIsolatedMarginOutcome,
     LeverageCap,
@@ -175,6 +186,8 @@ __all__ = [
     "BatchCheckResult",
     "BatchMode",
     "BatchTooLarge",
+    "BorrowOutcome",
+    "BorrowRate",
     "BreakerKind",
     "BreakerStatus",
     "Broker",
@@ -186,7 +199,9 @@ __all__ = [
     "ClosePositionOutcome",
     "Conflict",
     "DeadlineExceeded",
+    "Debt",
     "DebtMgmtError",
+    "DebtSummary",
     "DepositOutcome",
     "Disconnected",
     "Environment",
@@ -194,6 +209,8 @@ __all__ = [
     "FieldViolation",
     "Fill",
     "FillOutcome",
+    "FundHistoryEntry",
+    "FundInterval",
     "Funds",
     "HaltOutcome",
     "Instrument",
@@ -201,8 +218,10 @@ __all__ = [
     "InstrumentNotFound",
     "InstrumentPut",
     "InsufficientMargin",
+    "InterestCharge",
     "InvalidRequest",
     "JournalUnavailable",
+    "Lender",
     "LeverageCap",
     "LeverageCapSource",
     "LeverageLimits",
@@ -239,12 +258,14 @@ __all__ = [
     "Outcome",
     "Overloaded",
     "PageTokenInvalid",
+    "PeriodProfit",
     "PermissionDenied",
     "Portfolio",
     "Position",
     "PositionMode",
     "PositionSide",
     "PriceShock",
+    "ProfitAndLoss",
     "Protection",
     "ProtectionStatus",
     "QuarantineReason",
@@ -255,6 +276,7 @@ __all__ = [
     "RefusalReason",
     "Refused",
     "ReleaseOutcome",
+    "RepayOutcome",
     "RequestIdReused",
     "Reservation",
     "ReservationNotFound",

@@ -178,6 +178,8 @@ class RefusalReason(WireEnum):
     ALREADY_IN_STATE = "ALREADY_IN_STATE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
+    NO_DEBT = "NO_DEBT"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
 
 
 class Testnet(WireEnum):
@@ -310,3 +312,20 @@ class QuarantineReason(WireEnum):
     DEVIATION = "DEVIATION"
     OUT_OF_ORDER = "OUT_OF_ORDER"
     INVALID_TIME = "INVALID_TIME"
+
+
+class Lender(WireEnum):
+    """Who lent the money."""
+
+    HOUSE = "HOUSE"
+    """This service, to a SANDBOX account, at configured rates."""
+    BROKER = "BROKER"
+
+
+class FundInterval(WireEnum):
+    """How long an interval of the history is; by the calendar of the configured zone."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"

@@ -2,6 +2,7 @@
 
 from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
+from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
 from debt_mgmt.client.leverage import LeverageMethods
 from debt_mgmt.client.liquidations import LiquidationMethods
@@ -19,6 +20,7 @@ class ServiceMethods(
     LiquidationMethods,
     SimulationMethods,
     LeverageMethods,
+    DebtMethods,
     FundMethods,
     RiskMethods,
     MarketMethods,
