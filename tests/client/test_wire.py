@@ -42,6 +42,8 @@ OTHER_NAMES = {
     "BatchCheck": "BatchCheckOrdersResponse",
     "CloseAccountOutcome": "CloseAccountResponse",
     "ReserveOutcome": "ReserveMarginResponse",
+    "PlaceOrderOutcome": "PlaceOrderResponse",
+    "CancelOrderOutcome": "CancelOrderResponse",
     "ReleaseOutcome": "ReleaseReservationResponse",
     "FillOutcome": "RecordFillResponse",
     "ClosePositionOutcome": "ClosePositionResponse",

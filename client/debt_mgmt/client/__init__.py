@@ -38,6 +38,7 @@ from debt_mgmt.client.enums import (
     LiquidationStepState,
     MarginMode,
     MarkClock,
+    OrderState,
     PositionMode,
     PositionSide,
     Protection,
@@ -47,6 +48,7 @@ from debt_mgmt.client.enums import (
     ShockTarget,
     Side,
     Testnet,
+    TimeInForce,
     TradingState,
 )
 from debt_mgmt.client.errors import (
@@ -127,6 +129,7 @@ from debt_mgmt.client.orders import (
     Reservation,
     ReserveOutcome,
 )
+from debt_mgmt.client.paper_orders import CancelOrderOutcome, PaperOrder, PlaceOrderOutcome
 from debt_mgmt.client.retry import RetryPolicy, Timeouts
 from debt_mgmt.client.risk import (
     UNCHANGED,
@@ -194,6 +197,7 @@ __all__ = [
     "BrokerCapability",
     "BrokerFeature",
     "CallCancelled",
+    "CancelOrderOutcome",
     "CheckDetail",
     "CloseAccountOutcome",
     "ClosePositionOutcome",
@@ -254,12 +258,15 @@ __all__ = [
     "Order",
     "OrderCheck",
     "OrderRate",
+    "OrderState",
     "OrderToCheck",
     "Outcome",
     "Overloaded",
     "PageTokenInvalid",
+    "PaperOrder",
     "PeriodProfit",
     "PermissionDenied",
+    "PlaceOrderOutcome",
     "Portfolio",
     "Position",
     "PositionMode",
@@ -313,6 +320,7 @@ __all__ = [
     "SyncMarginWatch",
     "Testnet",
     "Thresholds",
+    "TimeInForce",
     "Timeout",
     "Timeouts",
     "TradingState",

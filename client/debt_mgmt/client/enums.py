@@ -47,6 +47,26 @@ class PositionSide(WireEnum):
     SHORT = "SHORT"
 
 
+class TimeInForce(WireEnum):
+    """How long a paper order may wait to be filled."""
+
+    GTC = "GTC"
+    """Rests until it is filled, cancelled or expired."""
+    IOC = "IOC"
+    """What can't be filled at once is cancelled."""
+    FOK = "FOK"
+    """Filled in full at once, or cancelled."""
+
+
+class OrderState(WireEnum):
+    """How far a paper order is."""
+
+    OPEN = "OPEN"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
 class MarginMode(WireEnum):
     """What margin a position can draw on."""
 

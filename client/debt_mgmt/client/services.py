@@ -9,6 +9,7 @@ from debt_mgmt.client.liquidations import LiquidationMethods
 from debt_mgmt.client.margin import MarginMethods
 from debt_mgmt.client.market import MarketMethods
 from debt_mgmt.client.orders import OrderMethods
+from debt_mgmt.client.paper_orders import PaperOrderMethods
 from debt_mgmt.client.risk import RiskMethods
 from debt_mgmt.client.whatif import SimulationMethods
 
@@ -17,6 +18,7 @@ class ServiceMethods(
     AccountMethods,
     MarginMethods,
     OrderMethods,
+    PaperOrderMethods,
     LiquidationMethods,
     SimulationMethods,
     LeverageMethods,

@@ -3,7 +3,7 @@
 import typer
 
 from debt_mgmt.client.channel import version
-from debt_mgmt.server.cli import audit
+from debt_mgmt.server.cli import audit, orders
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
 from debt_mgmt.server.cli.demo import demo
@@ -31,6 +31,7 @@ app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)
 app.command(rich_help_panel=LOOK)(accounts)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
+app.add_typer(orders.app, name="order", rich_help_panel=ASK)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)
 
