@@ -42,19 +42,24 @@ def drawn_rates(chance: random.Random, days: int) -> Rates:
 
 
 def drawn_actions(chance: random.Random, days: int) -> list[Action]:
-    """A life of borrowing, repaying and trading; nobody looks for an hour, a day or several days in between."""
+    """A life of borrowing, repaying and trading; nobody looks for an hour, a day or up to five days in between."""
     quiet = [minute for minute in range(1, days * DAY) if minute % HOUR not in (0, 5)]
-    minutes = sorted(chance.sample(quiet, 4 + 2 * days))
-    actions = []
-    for number, minute in enumerate(minutes):
-        verb = "borrow" if number == 0 else chance.choice(("borrow", "repay", "repay", "trade", "look", "look"))
+    minutes = [chance.randrange(6, HOUR), *sorted(chance.sample(quiet, 4 + 2 * days))]
+    actions: list[Action] = []
+    for minute in minutes:
+        verb = chance.choice(("borrow", "repay", "repay", "trade", "look", "look"))
+        if not actions or actions[-1] == Action(actions[-1].minute, "repay"):
+            verb = "borrow"
         amount: Fraction | None = None
-        if verb == "borrow" or (verb == "repay" and chance.random() < 0.7):
+        if verb == "borrow":
             amount = Fraction(chance.randrange(1, 10**9), 10 ** chance.randrange(2, 8))
+        elif verb == "repay" and chance.random() < 0.8:
+            amount = Fraction(chance.randrange(1, 10**6), 10 ** chance.randrange(2, 8))
         elif verb == "trade":
             amount = Fraction(chance.randrange(-5_000, 5_000), 100)
         actions.append(Action(minute, verb, amount))
-    return [*actions, Action(days * DAY, "look")]
+    looks = (Action(minute, "look") for minute in range(5 * DAY - 7, days * DAY, 5 * DAY))
+    return [*sorted([*actions, *looks], key=lambda action: action.minute), Action(days * DAY, "look")]
 
 
 def up(value: Fraction, decimals: int = 12) -> Fraction:

@@ -247,6 +247,8 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
     else:
         positions = {**account.positions, key: event.position}
         alerts = account.isolated_alerts
+    held = event.position.quantity if event.position is not None else ZERO
+    settled = account.funding_settled.get(event.symbol)
     baselines = account.baselines
     if baselines is not None and event.realized_pnl:
         baselines = replace(
@@ -257,7 +259,7 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         positions=positions,
         isolated_alerts=alerts,
         balances=after_postings(account.balances, event.postings),
-        holdings=remember(account.holdings, key, event.position.quantity if event.position else ZERO, event.at),
+        holdings={**account.holdings, key: remember(account.holdings.get(key, ()), held, event.at, settled)},
         realized_pnl=plus(account.realized_pnl, event.settle_asset, event.realized_pnl),
         fees_paid=plus(account.fees_paid, event.fee_asset, event.fee),
         baselines=baselines,

@@ -1,6 +1,5 @@
 """Funding of perpetuals: who held what at an instant, and what the one side pays the other for it."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -9,26 +8,27 @@ from debt_mgmt.core.instrument import Instrument, notional
 from debt_mgmt.core.money import ZERO, owned
 
 HOUR = timedelta(hours=1)
-REMEMBERED = timedelta(hours=72)
-"""How long what was held is remembered: rates that come later than that are settled on the oldest holding known."""
+REMEMBERED = timedelta(days=7)
+"""How long what was held is remembered: a rate that comes later than that finds what was held a week ago."""
 
 
 def remember(
-    holdings: Mapping[str, tuple[Holding, ...]], key: str, quantity: Decimal, at: datetime
-) -> dict[str, tuple[Holding, ...]]:
-    """What is held, with `quantity` of one position from `at` on.
+    past: tuple[Holding, ...], quantity: Decimal, at: datetime, settled: datetime | None
+) -> tuple[Holding, ...]:
+    """What was held of one position, with `quantity` from `at` on; before `settled` nothing is asked any more.
 
     Funding falls on full hours, so of the changes within an hour only the last is kept, and those on its very start.
     """
-    kept = list(holdings.get(key, ()))
+    kept = list(past)
     if kept and at < kept[-1].since:
         at = kept[-1].since
     if kept and not is_full_hour(kept[-1].since) and hour_of(kept[-1].since) == hour_of(at):
         kept.pop()
     kept.append(Holding(at, quantity))
-    while len(kept) > 1 and kept[1].since < at - REMEMBERED:
+    oldest = at - REMEMBERED if settled is None else max(settled, at - REMEMBERED)
+    while len(kept) > 1 and kept[1].since < oldest:
         kept.pop(0)
-    return {**holdings, key: tuple(kept)}
+    return tuple(kept)
 
 
 def hour_of(at: datetime) -> datetime:
