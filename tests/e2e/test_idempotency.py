@@ -12,7 +12,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import debt_service_pb2, risk_service_pb2, types_pb2
+from debt_mgmt.v1 import debt_service_pb2, margin_service_pb2, risk_service_pb2, types_pb2
 from tests.e2e.books import BUY, PRICES, SELL, inverse_contract, isolate, order
 from tests.support.service import Clock, Desk, service
 from tests.support.wire import MUTATIONS, UNIMPLEMENTED, Failure, call, failure_of, heads, reasons, request_class
