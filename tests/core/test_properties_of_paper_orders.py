@@ -145,7 +145,7 @@ class PaperDesk(RuleBasedStateMachine):
 
     @invariant()
     def margin_is_held_for_what_is_open(self) -> None:
-        """The margin of open orders, counted from the orders themselves, is the margin that the account says is held."""
+        """The margin of open orders, counted from the orders alone, is what the account says."""
         account, summary = self.desk.account(), self.desk.summary()
         if not summary.known:
             return

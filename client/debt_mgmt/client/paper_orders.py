@@ -101,7 +101,7 @@ class PaperOrderMethods(Methods):
     ) -> Call[PlaceOrderOutcome]:
         """Places a paper order: checked, its margin held, filled by the marks. Without a price it is a market order.
 
-        `time_in_force` is by default GTC; `time_to_live`, as timedelta or in seconds, goes with GTC, by default for ever.
+        `time_in_force` is by default GTC; `time_to_live`, as timedelta or in seconds, goes with GTC only.
         """
         request = message(
             pb.PlaceOrderRequest,

@@ -25,8 +25,8 @@ from debt_mgmt.core.check import CheckResult, check, order_window
 from debt_mgmt.core.decide_orders import fill_event, refuse_order, reservation_for
 from debt_mgmt.core.draft import Draft, instrument_of, refuse
 from debt_mgmt.core.instrument import Instrument, notional
-from debt_mgmt.core.margin import mark_used, usable_mark
 from debt_mgmt.core.levels import assess
+from debt_mgmt.core.margin import mark_used, usable_mark
 from debt_mgmt.core.money import ONE, ZERO, floor_to_step, required
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import RiskSettings, fee_rate

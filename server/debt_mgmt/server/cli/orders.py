@@ -99,7 +99,7 @@ def list_orders(
     output = Output(as_json)
 
     async def work(client: MarginClient) -> None:
-        found = [one async for one in client.orders(account, symbols=symbol or (), include_ended=ended)]
+        found = list(await client.orders(account, symbols=symbol or (), include_ended=ended))
         output.document(orders=found)
         output.show(orders_table(found) if found else Text("no orders", "dim"))
 
