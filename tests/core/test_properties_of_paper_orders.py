@@ -65,7 +65,7 @@ class PaperDesk(RuleBasedStateMachine):
         lasts: int | None,
     ) -> None:
         limit = None if away is None else price_at(symbol, away)
-        before = self.desk.view()
+        before = self.desk.account()
         asked = self.desk.check("alice", side, lots * BASES[symbol][1], symbol, limit, reduce_only=reduce_only)
         events = place(
             self.desk,
@@ -79,7 +79,7 @@ class PaperDesk(RuleBasedStateMachine):
         )
         assert isinstance(events[0], e.OrderPlaced) is asked.fits
         if not asked.fits:
-            assert self.desk.account() is before.account or self.desk.account() == before.account
+            assert self.desk.account() == before
 
     @rule(symbol=SYMBOLS, away=AWAY)
     def market(self, symbol: str, away: int) -> None:
@@ -87,15 +87,13 @@ class PaperDesk(RuleBasedStateMachine):
         for fill in comes(self.desk, price, symbol):
             assert fill.mark is not None
             assert fill.mark.price == price
-            depth = max(D(2000) // (price * BASES[symbol][1]) * BASES[symbol][1], BASES[symbol][1])
-            assert fill.quantity <= depth
         again = self.desk.do("alice", c.MatchOrders(mark_used(self.desk.marks[symbol])))
         taken: dict[str, Decimal] = {}
         for event in self.desk.events("alice"):
             if isinstance(event, e.FillRecorded) and event.mark == mark_used(self.desk.marks[symbol]):
                 taken[event.side] = taken.get(event.side, D(0)) + event.quantity
         assert all(quantity <= depth_of(symbol, price) for quantity in taken.values())
-        assert again == () or all(not isinstance(one, e.FillRecorded) for one in again) or taken
+        assert not any(isinstance(one, e.FillRecorded) for one in again)
 
     @rule(pick=st.integers(0, 20))
     def cancels(self, pick: int) -> None:
