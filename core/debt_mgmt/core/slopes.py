@@ -269,7 +269,8 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
                 purse.needs -= bent.needs(coordinate)
                 purse.isolated -= bent.isolated_slope * coordinate
     for symbol, bent in tiered:
-        hold_bent(slopes, symbol, bent)
+        held_there = slopes.bent.get(symbol)
+        slopes.bent[symbol] = bent if held_there is None else held_there.with_leg(bent)
     return steady
 
 
