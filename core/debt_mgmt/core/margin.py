@@ -28,7 +28,7 @@ from debt_mgmt.core.instrument import (
     notional,
     profit,
 )
-from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.market import HeldPrice, Mark, Unpriced, asset_price
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
 from debt_mgmt.core.settings import RiskSettings
 
@@ -42,6 +42,8 @@ class World(msgspec.Struct, frozen=True):
     at: datetime
     shard: int = 0
     position: int = 0
+    held_prices: Mapping[str, HeldPrice] = {}
+    """By symbol: what assets are valued by instead of the mark. Positions follow the mark."""
 
 
 class PositionFigures(msgspec.Struct, frozen=True):
@@ -253,8 +255,10 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
     Marks that were read are added to `used`. Raises Unpriced.
     """
-    house, read = world.house, dict[str, Mark]()
-    rate = asset_price(asset, account.currency, house.assets, house.instruments, world.marks, read)
+    house, read, marks = world.house, dict[str, Mark](), world.marks
+    if world.held_prices:
+        marks = {**marks, **{symbol: held.mark for symbol, held in world.held_prices.items()}}
+    rate = asset_price(asset, account.currency, house.assets, house.instruments, marks, read)
     for symbol in read:
         if usable_mark(account, world, symbol) is None:
             raise Unpriced(symbol)
@@ -264,7 +268,10 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
     rules = instrument.rules
-    margin_price = mark.price if rules.initial_margin_base is MarginBase.MARK else position.entry_price
+    base = rules.initial_margin_base
+    if position.margin_mode is MarginMode.ISOLATED and rules.isolated_margin_base is not None:
+        base = rules.isolated_margin_base
+    margin_price = mark.price if base is MarginBase.MARK else position.entry_price
     keeping_price = mark.price if rules.maintenance_margin_base is MarginBase.MARK else position.entry_price
     return PositionFigures(
         position=position,
@@ -297,8 +304,12 @@ def margin_mode_of(account: Account, symbol: str) -> MarginMode:
 
 
 def unit_margin(instrument: Instrument, price: Decimal, leverage: Decimal, open_loss: Decimal = ZERO) -> Decimal:
-    """Initial margin of one contract at `price`, plus what it loses at once if filled there."""
-    return initial_margin(instrument, ONE, price, leverage) + open_loss
+    """Initial margin of one contract at `price`, plus what it loses at once if filled there.
+
+    Where it depends on the side, the larger of both counts.
+    """
+    costly = ONE if instrument.inverse else -ONE
+    return initial_margin(instrument, costly, price, leverage) + open_loss
 
 
 def summarize(account: Account, world: World) -> Summary:
@@ -329,7 +340,7 @@ def summarize(account: Account, world: World) -> Summary:
         if mark is None:
             missing.append(position.symbol)
             continue
-        used_marks[mark.symbol] = mark
+        used_marks.setdefault(mark.symbol, mark)
         if rate is None:
             continue
         one = position_figures(position, instrument, mark, rate)

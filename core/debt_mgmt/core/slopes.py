@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from debt_mgmt.core.account import Account, MarginMode, RiskLevel, Side
 from debt_mgmt.core.collateral import value_slope
 from debt_mgmt.core.house import House
-from debt_mgmt.core.instrument import MarginBase, tier_at
+from debt_mgmt.core.instrument import MarginBase, margin_share, tier_at
 from debt_mgmt.core.levels import ASCENDING, RANK, thresholds
 from debt_mgmt.core.limits import PEAK_STEP, loss_floor, loss_limits
 from debt_mgmt.core.margin import OrderUse, PositionFigures, Summary, World, collateral_value
@@ -167,7 +167,8 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
             hold_bent(slopes, symbol, Bent(instrument.settle, isolated_slope=has_slope, least=least, most=most))
             continue
         on_mark = instrument.rules.initial_margin_base is MarginBase.MARK
-        needs_slope = abs(contracts) / float(position.leverage) if on_mark else 0.0
+        share = float(margin_share(instrument, position.quantity, position.leverage))
+        needs_slope = abs(contracts) * share if on_mark else 0.0
         adding, opposing = order_sides(summary.orders.get(symbol))
         factor, symbols = pricing.terms(instrument.settle, currency)
         if symbols or opposing:

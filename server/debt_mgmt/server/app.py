@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import get_args
 
 import grpc
@@ -17,6 +17,7 @@ from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, 
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
@@ -31,6 +32,7 @@ from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
+from debt_mgmt.server.prices.collateral_guard import CollateralGuard
 from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
@@ -114,6 +116,9 @@ async def started(
         risk_settings,
         clock=clock,
         guard=MarkGuard(settings.prices.deviation_guard, timedelta(seconds=settings.prices.mark_max_age_seconds)),
+        collateral=CollateralGuard(
+            settings.prices.collateral_guard, timedelta(seconds=settings.prices.collateral_hold_seconds)
+        ),
         reductions=reductions,
         hub=WatchHub(),
         shards=settings.database.shards,
@@ -214,19 +219,31 @@ def risk_rules(settings: Settings) -> RiskSettings:
 
 
 async def furnish(engine: Engine, settings: Settings) -> None:
-    """Put the default instruments that are not there yet, and the configured asset rules."""
-    for instrument in default_instruments():
-        if instrument.symbol not in engine.house.instruments:
-            await engine.submit_house(PutInstrument(instrument), request_id="", actor=SYSTEM)
+    """Put the default instruments that are not there yet or follow other rules, and the configured asset rules.
+
+    An instrument that somebody has defined himself is left as it is.
+    """
     sandbox = settings.sandbox
+    rules = margin_rules(settings, engine.clock().date())
+    for instrument in default_instruments():
+        there, wanted = engine.house.instruments.get(instrument.symbol), under(rules, instrument)
+        if there is None or (there != wanted and there in [under(one, instrument) for one in RULE_SETS]):
+            await engine.submit_house(PutInstrument(wanted), request_id="", actor=SYSTEM)
     tiered = {asset: tiered_rule(asset, table) for asset, table in sandbox.haircut_tiers.items()}
-    tiers = {asset: rule.haircut_tiers for asset, rule in tiered.items() if rule is not None}
-    for rule in default_asset_rules(sandbox.rates, sandbox.haircuts, tiers):
+    tiers = {asset: table for asset, table in rules.haircut_tiers.items() if asset not in sandbox.haircuts}
+    tiers |= {asset: rule.haircut_tiers for asset, rule in tiered.items() if rule is not None}
+    for rule in default_asset_rules(sandbox.rates, {**rules.haircuts, **sandbox.haircuts}, tiers):
         await engine.submit_house(SetAssetRule(rule), request_id="", actor=SYSTEM)
     for asset, annual_rate in sandbox.borrow_rates.items():
-        command = SetBorrowRate(asset, annual_rate, sandbox.interest_clock)
+        command = SetBorrowRate(asset, annual_rate, sandbox.interest_clock or rules.interest_clock)
         await engine.submit_house(command, request_id="", actor=SYSTEM)
     await engine.submit_house(SetResetSchedule(reset_schedule(settings)), request_id="", actor=SYSTEM)
+
+
+def margin_rules(settings: Settings, today: date) -> RuleSet:
+    """The rules that the sandbox follows: those in force today, or on the configured day."""
+    day = settings.sandbox.margin_rules_date
+    return rule_set(settings.sandbox.margin_rules, today if day is None else date.fromisoformat(day))
 
 
 def reset_schedule(settings: Settings) -> ResetSchedule:

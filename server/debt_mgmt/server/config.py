@@ -5,9 +5,10 @@ import os
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -178,6 +179,14 @@ class SandboxSection(Section, frozen=True, kw_only=True):
         str, Key("Time of the reset in reset_zone.", "HH:MM", pattern="([01][0-9]|2[0-3]):[0-5][0-9]")
     ] = "00:00"
     reset_zone: Annotated[str, Key("Time zone of reset_time.", "IANA name")] = "UTC"
+    margin_rules: Annotated[
+        Literal["house", "binance", "bybit", "okx", "kraken", "coinbase", "cryptocom"],
+        Key("Whose rules the default instruments follow: tiers, fees, and how margin is counted; see docs/margin.md."),
+    ] = "binance"
+    margin_rules_date: Annotated[
+        str | None,
+        Key("The rules in force on this day; null: on the day the service starts.", "date", pattern="[0-9-]{10}"),
+    ] = None
     slippage_rate: Annotated[
         Decimal, Key("A paper fill is this much worse than the mark.", "fraction of the price", least=0, below=1)
     ] = Decimal("0.0005")
@@ -216,8 +225,13 @@ class SandboxSection(Section, frozen=True, kw_only=True):
         Key("What the house lends each asset at.", "fraction a year", least=0, pattern=ASSET),
     ] = msgspec.field(default_factory=default_borrow_rates)
     interest_clock: Annotated[
-        ClockName, Key("When interest on new loans is charged: the rule of the exchange that it is named after.")
-    ] = "binance_hourly"
+        ClockName | None,
+        Key(
+            "When interest on new loans is charged: the rule of the exchange that it is named after; null: that of "
+            "margin_rules.",
+            ", ".join(get_args(ClockName)),
+        ),
+    ] = None
     conversion_threshold: Annotated[
         Decimal | None,
         Key(
@@ -338,6 +352,19 @@ class PricesSection(Section, frozen=True, kw_only=True):
             above=0,
         ),
     ] = Decimal("0.20")
+    collateral_guard: Annotated[
+        Decimal,
+        Key(
+            "A mark that jumps further than this moves positions, but not what collateral and debts are valued by, "
+            "until another source prints it too, or the same one for collateral_hold_seconds.",
+            "fraction of the last price",
+            above=0,
+        ),
+    ] = Decimal("0.10")
+    collateral_hold_seconds: Annotated[
+        float,
+        Key("How long one source alone must print such a price until it counts for collateral.", "seconds", least=0),
+    ] = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -459,6 +486,12 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
         if values[testnet]:
             yield (testnet,), f"{named(testnet)} must be false: this exchange has no test network"
 
+    day = "sandbox.margin_rules_date"
+    if values[day] is not None:
+        try:
+            date.fromisoformat(values[day])
+        except ValueError:
+            yield (day,), f"{named(day)} must be a date such as 2025-07-01"
     for zone in ("risk_settings.day_zone", "sandbox.reset_zone"):
         try:
             zoneinfo.ZoneInfo(values[zone])
