@@ -85,6 +85,8 @@ def assess(draft: Draft) -> Summary:
             break
     else:
         summary = draft.summary()
+    if draft.world.held_prices:
+        say_held_prices(draft, summary)
     if draft.account.level is RiskLevel.UNKNOWN or not summary.known:
         end_finished_reduction(draft, summary)
         return summary
@@ -97,6 +99,22 @@ def assess(draft: Draft) -> Summary:
         assess_level(draft, summary)
         assess_losses(draft, summary)
     return summary
+
+
+def say_held_prices(draft: Draft, summary: Summary) -> None:
+    """Alert, once for each time, an account that is valued by a price which a deviating print did not move."""
+    account, used = draft.account, {mark.symbol: mark for mark in summary.marks}
+    if not account.positions and not account.reservations and not account.debts:
+        return
+    for symbol, held in draft.world.held_prices.items():
+        if used.get(symbol) is not held.mark:
+            continue
+        kind = AlertKind.MARK_QUARANTINED
+        if any(one.kind is kind and one.subject == symbol and one.at >= held.since for one in account.alerts):
+            continue
+        printed = f"{held.printed.source} printed {text(held.printed.price)}"
+        message = f"collateral is valued by {text(held.mark.price)} of {symbol} until what {printed} is confirmed"
+        raise_alert(draft, kind, Severity.WARNING, message, summary, subject=symbol)
 
 
 def unpriced(account: Account, summary: Summary, world: World, max_age: timedelta) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from debt_mgmt.core.instrument import (
     MarginBase,
     initial_margin,
     maintenance_margin,
+    margin_base,
     notional,
     profit,
 )
@@ -268,9 +269,7 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
     rules = instrument.rules
-    base = rules.initial_margin_base
-    if position.margin_mode is MarginMode.ISOLATED and rules.isolated_margin_base is not None:
-        base = rules.isolated_margin_base
+    base = margin_base(rules, position.quantity, isolated=position.margin_mode is MarginMode.ISOLATED)
     margin_price = mark.price if base is MarginBase.MARK else position.entry_price
     keeping_price = mark.price if rules.maintenance_margin_base is MarginBase.MARK else position.entry_price
     return PositionFigures(

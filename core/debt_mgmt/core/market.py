@@ -26,6 +26,16 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         return (at - self.received_at).total_seconds()
 
 
+class HeldPrice(msgspec.Struct, frozen=True):
+    """A price that assets are valued by while a print that deviates from it waits to be confirmed."""
+
+    mark: Mark
+    """The last trusted one."""
+    printed: Mark
+    """The print that waits."""
+    since: datetime
+
+
 class Tiering(StrEnum):
     SLICED = "SLICED"
     """Each part of the amount counts at the haircut of the tier that it lies in."""

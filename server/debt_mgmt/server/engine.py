@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -32,6 +32,7 @@ from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
+from debt_mgmt.server.prices.collateral_guard import CollateralGuard
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
 from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
@@ -49,6 +50,8 @@ ACCOUNTS_SHOWN = 100
 """Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
+COLLATERAL_DEVIATION = Decimal("0.10")
+COLLATERAL_HOLD = timedelta(seconds=5)
 STATE_VERSION = "2"
 
 
@@ -87,12 +90,14 @@ class Engine:
         shards: int,
         snapshot_events: int = 50_000,
         history: FundHistory | None = None,
+        collateral: CollateralGuard | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
         self.clock = clock
         self.hub = hub
         self.guard = guard
+        self.collateral = collateral or CollateralGuard(COLLATERAL_DEVIATION, COLLATERAL_HOLD)
         self.reductions = reductions
         self.marks: dict[str, Mark] = {}
         self.screen = Screen()
@@ -212,7 +217,7 @@ class Engine:
 
     def world(self) -> World:
         """The surroundings of a question asked now."""
-        return World(self.house, self.marks, self.risk, self.clock())
+        return World(self.house, self.marks, self.risk, self.clock(), held_prices=self.collateral.held)
 
     def view(self, account_id: str) -> AccountView:
         """The account prepared for checks; kept while neither it nor its marks change."""
@@ -309,7 +314,9 @@ class Engine:
         return text
 
     def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
-        world = World(self.house, self.marks, self.risk, context.at, context.shard, context.position)
+        world = World(
+            self.house, self.marks, self.risk, context.at, context.shard, context.position, self.collateral.held
+        )
         view = None
         if isinstance(command, c.Assess) and account is not None:
             self.assessing.discard(account.account_id)
@@ -404,7 +411,11 @@ class Engine:
         self.marks.update(moved)
         self.present.clear()
         self.time.blind.difference_update(moved)
+        valuing = {rule.priced_by for rule in self.house.assets.values()}
+        held = [symbol for symbol, mark in moved.items() if symbol in valuing and self.collateral.look(mark)]
         candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
+        if held:
+            candidates = list(dict.fromkeys([*candidates, *(one for symbol in held for one in self.valued(symbol))]))
         self.hub.marked(moved)
         await self.assess(candidates)
         await self.paper.match(moved.values())
@@ -422,6 +433,12 @@ class Engine:
         loaded, self.loaded = self.loaded, []
         found.update(dict.fromkeys(self.screen.outside(loaded)))
         return list(found)
+
+    def valued(self, symbol: str) -> list[str]:
+        """Accounts whose assets may be valued by a symbol whose price is held, or was: the screen can't see that."""
+        state = "is held" if symbol in self.collateral.held else "is held no longer"
+        logger.warning("the price of %s that collateral is valued by %s", symbol, state)
+        return self.screen.holders(symbol)
 
     def load_screen(self) -> None:
         """Bring the screen up to the committed state."""
