@@ -31,14 +31,18 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     remembered: int = 20_000
     """Accounts in the journal that is replayed."""
     starts: int = 5
+    borrowers: int = 1_000
+    lending_days: int = 30
 
 
 QUICK = Sizes(
-    seconds=0.3, warm_up=0.05, reservations=1500, screened=20_000, marks=100, reactions=25, remembered=1_000, starts=1
+    seconds=0.3, warm_up=0.05, reservations=1500, screened=20_000, marks=100, reactions=25, remembered=1_000, starts=1,
+    borrowers=100, lending_days=10,
 )
 TINY = Sizes(
     rounds=1, seconds=0.1, warm_up=0.05, accounts=4, reservations=50, batch_orders=20, watchers=4, screened=200,
     holders=50, marks=10, reactions=2, remembered=20, starts=1,
+    borrowers=5, lending_days=2,
 )  # fmt: skip
 """Shows that a benchmark runs; its figures mean nothing."""
 

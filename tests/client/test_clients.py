@@ -18,16 +18,18 @@ METHODS = {
     *("create_account", "account", "accounts", "close_account", "brokers"),
     *("portfolio", "portfolios", "margin_status", "positions", "simulate"),
     *("check_order", "check_orders", "stream_checks", "reserve", "release", "reservations", "record_fill"),
+    *("place_order", "cancel_order", "orders"),
     *("close_position", "liquidations", "watch_margin"),
     *("leverage", "leverages", "set_leverage", "set_margin_mode", "adjust_isolated_margin", "leverage_limits"),
-    *("funds", "deposit", "withdraw", "reset_funds"),
+    *("funds", "deposit", "withdraw", "reset_funds", "fund_history", "profit_and_loss"),
+    *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
     *("risk_limits", "set_risk_limits", "halt", "resume", "alerts"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
 }
 COMMANDS = {
     *("create_account", "close_account", "reserve", "release", "record_fill", "close_position"),
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
-    *("set_risk_limits", "halt", "resume", "put_instrument"),
+    *("set_risk_limits", "halt", "resume", "put_instrument", "borrow", "repay", "place_order", "cancel_order"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

@@ -13,7 +13,9 @@ from debt_mgmt.client import (
     AccountNotFound,
     AlertEvent,
     AssetAmount,
+    FundInterval,
     Instrument,
+    Lender,
     LiquidationEvent,
     MarginClient,
     NotImplementedByServer,
@@ -34,8 +36,10 @@ from debt_mgmt.client import (
 )
 from debt_mgmt.client.errors import error_from
 from debt_mgmt.client.testing import InProcessServer, ServerNotInstalled
+from debt_mgmt.core.commands import SetBorrowRate
+from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import debt_service_pb2
+from debt_mgmt.v1 import audit_service_pb2
 
 MARKS: dict[str, Number] = {"BTCUSDT": 50000, "ETHUSDT": "3000"}
 THOUSAND = AssetAmount("USDT", 1000)
@@ -146,8 +150,34 @@ async def test_every_other_method_is_answered() -> None:
         assert (await client.reset_funds("alice")).accepted
         assert (await client.close_account("alice", reason="done")).accepted
         with pytest.raises(grpc.RpcError) as caught:
-            await client.raw.debt.ListDebts(debt_service_pb2.ListDebtsRequest(account_id="alice"))
-        assert isinstance(error_from(caught.value, "ListDebts"), NotImplementedByServer)
+            await client.raw.audit.VerifyAudit(audit_service_pb2.VerifyAuditRequest())
+        assert isinstance(error_from(caught.value, "VerifyAudit"), NotImplementedByServer)
+
+
+async def test_money_is_borrowed_paid_back_and_told_of() -> None:
+    async with InProcessServer(marks=MARKS) as server, server.client() as client:
+        await alice_with_5x(client)
+        lending = SetBorrowRate("USDT", Decimal("0.10"), "started_hours")
+        await server.service.engine.submit_house(lending, request_id="", actor=SYSTEM)
+        (rate,) = await client.borrow_rates("alice", assets=["USDT"])
+        assert (rate.annual_rate, rate.interest_clock) == (Decimal("0.10"), "started_hours")
+        lent = (await client.borrow("alice", "USDT", 500)).raise_if_refused()
+        assert lent.debt is not None and (lent.debt.principal, lent.debt.lender) == (500, Lender.HOUSE)
+        assert [one.owed for one in await client.debts("alice")] == [lent.debt.owed]
+        (charge,) = [one async for one in client.interest_charges("alice")]
+        assert charge.amount == lent.debt.accrued_interest > 0
+        summary = await client.debt_summary("alice")
+        assert (summary.borrowed, summary.account_count) == (500, 1)
+        assert [one.currency for one in await client.debt_summaries()] == ["USDT"]
+        with pytest.raises(Refused):
+            (await client.borrow("alice", "USDT", 10**9)).raise_if_refused()
+        part = await client.repay("alice", "USDT", 100)
+        assert part.interest_paid == charge.amount and part.debt is not None
+        assert (await client.repay("alice", "USDT")).debt is None
+        (today,) = [entry async for entry in client.fund_history("alice", interval=FundInterval.DAY)]
+        assert today.profit_and_loss is not None
+        assert (today.profit_and_loss.transfers, today.profit_and_loss.interest) == (1000, -charge.amount)
+        assert (await client.profit_and_loss("alice")).profit_and_loss == today.profit_and_loss
 
 
 def order() -> Order:

@@ -35,6 +35,7 @@ from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SENT_NOON = "2026-01-01T12:00:00Z"
 BUY = Order.buy("BTCUSDT", "0.05", 50000)
 SENT_BUY = {"symbol": "BTCUSDT", "side": "SIDE_BUY", "quantity": "0.05", "price": "50000"}
 TIER = RiskTier(0, None, "0.004", 125)
@@ -196,6 +197,39 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     ),
     ("reservations", ("alice",), {}, "ListReservations", {**PAGE, **ALICE}, "Reservation"),
     (
+        "place_order",
+        ("alice", BUY),
+        {**ID, "time_to_live": timedelta(minutes=1), "client_order_id": "o1"},
+        "PlaceOrder",
+        {**ID, **ALICE, "order": SENT_BUY, "time_to_live": "60s", "client_order_id": "o1"},
+        "PlaceOrderOutcome",
+    ),
+    (
+        "place_order",
+        ("alice", BUY),
+        {**ID, "time_in_force": "ioc"},
+        "PlaceOrder",
+        {**ID, **ALICE, "order": SENT_BUY, "time_in_force": "TIME_IN_FORCE_IOC"},
+        "PlaceOrderOutcome",
+    ),
+    (
+        "cancel_order",
+        ("alice", "2-4"),
+        ID,
+        "CancelOrder",
+        {**ID, **ALICE, "order_id": "2-4"},
+        "CancelOrderOutcome",
+    ),
+    ("orders", ("alice",), {}, "ListOrders", {**PAGE, **ALICE}, "PaperOrder"),
+    (
+        "orders",
+        ("alice",),
+        {"symbols": ["BTCUSDT"], "include_ended": True},
+        "ListOrders",
+        {**PAGE, **ALICE, "symbols": ["BTCUSDT"], "include_ended": True},
+        "PaperOrder",
+    ),
+    (
         "record_fill",
         ("alice", "BTCUSDT", Side.BUY, "0.05", 50000),
         {
@@ -321,6 +355,50 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         "WithdrawOutcome",
     ),
     ("reset_funds", ("alice",), ID, "ResetFunds", {**ID, **ALICE}, "ResetFundsOutcome"),
+    (
+        "fund_history",
+        ("alice",),
+        {"interval": "week", "start_time": NOON, "end_time": NOON},
+        "ListFundHistory",
+        {**PAGE, **ALICE, "interval": "FUND_INTERVAL_WEEK", "start_time": SENT_NOON, "end_time": SENT_NOON},
+        "FundHistoryEntry",
+    ),
+    (
+        "profit_and_loss",
+        ("alice",),
+        {"start_time": NOON},
+        "ListFundHistory",
+        {**ALICE, "page_size": 1, "interval": "FUND_INTERVAL_HOUR", "start_time": SENT_NOON},
+        "PeriodProfit",
+    ),
+    (
+        "borrow",
+        ("alice", "BTC", "0.5"),
+        ID,
+        "Borrow",
+        {**ID, **ALICE, "asset": "BTC", "amount": "0.5"},
+        "BorrowOutcome",
+    ),
+    ("repay", ("alice", "BTC"), ID, "Repay", {**ID, **ALICE, "asset": "BTC"}, "RepayOutcome"),
+    ("debt_summary", ("alice",), {}, "GetDebtSummary", ALICE, "DebtSummary"),
+    ("debt_summaries", (), {"owner": "desk"}, "GetDebtSummary", {"owner": "desk"}, "DebtSummary"),
+    ("debts", (), {"asset": "BTC"}, "ListDebts", {**PAGE, "asset": "BTC"}, "Debt"),
+    (
+        "interest_charges",
+        ("alice",),
+        {"asset": "BTC", "start_time": NOON, "end_time": NOON},
+        "ListInterestCharges",
+        {**PAGE, **ALICE, "asset": "BTC", "start_time": SENT_NOON, "end_time": SENT_NOON},
+        "InterestCharge",
+    ),
+    (
+        "borrow_rates",
+        ("alice",),
+        {"assets": ["BTC"]},
+        "ListBorrowRates",
+        {**PAGE, **ALICE, "assets": ["BTC"]},
+        "BorrowRate",
+    ),
     ("risk_limits", ("alice",), {}, "GetRiskLimits", ALICE, "RiskLimitsStatus"),
     (
         "set_risk_limits",

@@ -42,6 +42,8 @@ OTHER_NAMES = {
     "BatchCheck": "BatchCheckOrdersResponse",
     "CloseAccountOutcome": "CloseAccountResponse",
     "ReserveOutcome": "ReserveMarginResponse",
+    "PlaceOrderOutcome": "PlaceOrderResponse",
+    "CancelOrderOutcome": "CancelOrderResponse",
     "ReleaseOutcome": "ReleaseReservationResponse",
     "FillOutcome": "RecordFillResponse",
     "ClosePositionOutcome": "ClosePositionResponse",
@@ -52,6 +54,8 @@ OTHER_NAMES = {
     "DepositOutcome": "DepositResponse",
     "WithdrawOutcome": "WithdrawResponse",
     "ResetFundsOutcome": "ResetFundsResponse",
+    "BorrowOutcome": "BorrowResponse",
+    "RepayOutcome": "RepayResponse",
     "RiskLimitsStatus": "GetRiskLimitsResponse",
     "SetRiskLimitsOutcome": "SetRiskLimitsResponse",
     "HaltOutcome": "HaltTradingResponse",
@@ -66,6 +70,7 @@ NO_MESSAGE = {
     *("Snapshot", "Update", "AlertEvent", "LiquidationEvent"),  # events of a watch, made from one message
     *("Stale", "Resynced", "Disconnected", "Reconnected"),
     *("StreamedCheck", "RetryPolicy", "Timeouts"),
+    "PeriodProfit",  # a part of ListFundHistoryResponse
 }
 
 

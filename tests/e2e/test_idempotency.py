@@ -12,7 +12,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import risk_service_pb2, types_pb2
+from debt_mgmt.v1 import debt_service_pb2, margin_service_pb2, risk_service_pb2, types_pb2
 from tests.e2e.books import BUY, PRICES, SELL, inverse_contract, isolate, order
 from tests.support.service import Clock, Desk, service
 from tests.support.wire import MUTATIONS, UNIMPLEMENTED, Failure, call, failure_of, heads, reasons, request_class
@@ -55,6 +55,21 @@ async def reservation(desk: Desk, account_id: str) -> dict[str, Any]:
     return {"reservation_id": held.reservation.reservation_id}
 
 
+async def resting_order(desk: Desk, account_id: str) -> dict[str, Any]:
+    request = margin_service_pb2.PlaceOrderRequest(
+        request_id=desk.request_id(), account_id=account_id, order=order(BUY, "0.01", price="40000")
+    )
+    return {"order_id": (await desk.margin.PlaceOrder(request)).order.order_id}
+
+
+async def loan(desk: Desk, account_id: str) -> dict[str, Any]:
+    request = debt_service_pb2.BorrowRequest(
+        request_id=desk.request_id(), account_id=account_id, asset="USDT", amount="500"
+    )
+    assert (await desk.debt.Borrow(request)).accepted
+    return {}
+
+
 async def isolated(desk: Desk, account_id: str) -> dict[str, Any]:
     await isolate(desk, account_id, "ETHUSDT")
     await desk.fill(account_id, BUY, "1", "ETHUSDT", "3000")
@@ -83,6 +98,11 @@ CASES = [
     Case("MarginService/RecordFill", bitcoin, FILL, {"price": "61001"}),
     Case("MarginService/RecordFill", reservation, FILL, {"quantity": "0.01"}),
     Case("MarginService/RecordFill", bitcoin, FILL | {"side": SELL, "quantity": "0.1"}, {"side": BUY}),
+    Case("MarginService/PlaceOrder", bitcoin, {"order": order(BUY, "0.01")}, {"order": order(BUY, "0.02")}),
+    Case("MarginService/PlaceOrder", bitcoin, {"order": order(SELL, "0.05", price="65000")}, {"time_in_force": 2}),
+    Case("MarginService/PlaceOrder", nothing, {"order": order(BUY, "50")}, {"order": order(BUY, "51")}, False),
+    Case("MarginService/CancelOrder", resting_order, {}, {"order_id": "1-97"}),
+    Case("MarginService/CancelOrder", nothing, {"order_id": "1-99"}, {"order_id": "1-98"}, False),
     Case("MarginService/ClosePosition", bitcoin, {"symbol": "BTCUSDT", "reason": "out"}, {"quantity": "0.05"}),
     Case("MarginService/ClosePosition", nothing, {"symbol": "BTCUSDT"}, {"symbol": "ETHUSDT"}, False),
     Case("LeverageService/SetLeverage", bitcoin, {"symbol": "BTCUSDT", "leverage": "4"}, {"leverage": "3"}),
@@ -97,6 +117,12 @@ CASES = [
     Case("FundService/Deposit", bitcoin, {"asset": "BTC", "amount": "0.5"}, {"asset": "ETH"}),
     Case("FundService/Withdraw", bitcoin, {"asset": "USDT", "amount": "5"}, {"amount": "6"}),
     Case("FundService/Withdraw", nothing, {"asset": "USDT", "amount": "50000"}, {"amount": "50001"}, False),
+    Case("DebtService/Borrow", bitcoin, {"asset": "USDT", "amount": "100"}, {"amount": "101"}),
+    Case("DebtService/Borrow", loan, {"asset": "USDT", "amount": "100"}, {"asset": "BTC"}),
+    Case("DebtService/Borrow", nothing, {"asset": "USDT", "amount": "900000"}, {"amount": "900001"}, False),
+    Case("DebtService/Repay", loan, {"asset": "USDT"}, {"amount": "10"}),
+    Case("DebtService/Repay", loan, {"asset": "USDT", "amount": "10"}, {"amount": "11"}),
+    Case("DebtService/Repay", nothing, {"asset": "USDT"}, {"asset": "BTC"}, False),
     Case("FundService/ResetFunds", bitcoin, {"reason": "again"}, {"reason": "and again"}),
     Case(
         "RiskService/SetRiskLimits",
@@ -147,6 +173,8 @@ async def change_everything(desk: Desk, account_id: str) -> None:
         ("FundService/Deposit", {"asset": "BTC", "amount": "0.01"}),
         ("LeverageService/SetLeverage", {"symbol": "BTCUSDT", "leverage": "5"}),
         ("MarginService/RecordFill", FILL | {"fill_id": "trade-2", "quantity": "0.001"}),
+        ("DebtService/Borrow", {"asset": "USDT", "amount": "20"}),
+        ("DebtService/Repay", {"asset": "USDT", "amount": "5"}),
         ("MarginService/ReserveMargin", {"order": order(BUY, "0.003")}),
         ("RiskService/HaltTrading", {"reason": "noise"}),
     ):
@@ -184,6 +212,7 @@ async def story() -> AsyncIterator[list[Told]]:
     clock.advance(hours=1)
     async with service(journal=journal, clock=clock) as desk:
         await desk.mark(prices)
+        await desk.engine.sweep()
         before = heads(desk.engine)
         told = []
         for case, (request, other), first, later in zip(CASES, requests, firsts, laters, strict=True):

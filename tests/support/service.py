@@ -32,7 +32,7 @@ from debt_mgmt.v1 import (
     types_pb2,
 )
 
-NO_COSTS = {"sandbox.slippage_rate": "0", "sandbox.taker_fee_rate": "0"}
+NO_COSTS = {"sandbox.slippage_rate": "0", "sandbox.taker_fee_rate": "0", "sandbox.maker_fee_rate": "0"}
 
 
 class Clock:

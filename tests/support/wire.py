@@ -49,9 +49,7 @@ UNIMPLEMENTED = {
     "AccountService/SyncAccount",
     "AuditService/ExplainEvent",
     "AuditService/VerifyAudit",
-    "FundService/ListFundHistory",
     "RiskService/AcknowledgeAlert",
-    *(name for name in METHODS if name.startswith("DebtService/")),
 }
 """Methods of the contract that this version does not have."""
 

@@ -16,6 +16,7 @@ from debt_mgmt.client.answers import (
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
 from debt_mgmt.client.audit import AuditEvent
+from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
 from debt_mgmt.client.enums import (
     AlertKind,
@@ -25,7 +26,9 @@ from debt_mgmt.client.enums import (
     BrokerFeature,
     CheckDetail,
     Environment,
+    FundInterval,
     InstrumentKind,
+    Lender,
     LeverageCapSource,
     LeveragePath,
     LeverageState,
@@ -35,6 +38,7 @@ from debt_mgmt.client.enums import (
     LiquidationStepState,
     MarginMode,
     MarkClock,
+    OrderState,
     PositionMode,
     PositionSide,
     Protection,
@@ -44,6 +48,7 @@ from debt_mgmt.client.enums import (
     ShockTarget,
     Side,
     Testnet,
+    TimeInForce,
     TradingState,
 )
 from debt_mgmt.client.errors import (
@@ -87,7 +92,15 @@ from debt_mgmt.client.figures import (
     ShockDistance,
     Thresholds,
 )
-from debt_mgmt.client.funds import DepositOutcome, Funds, ResetFundsOutcome, WithdrawOutcome
+from debt_mgmt.client.funds import (
+    DepositOutcome,
+    FundHistoryEntry,
+    Funds,
+    PeriodProfit,
+    ProfitAndLoss,
+    ResetFundsOutcome,
+    WithdrawOutcome,
+)
 from debt_mgmt.client.leverage import (
     AdjustIsolatedMarginOutcome,
     LeverageCap,
@@ -116,6 +129,7 @@ from debt_mgmt.client.orders import (
     Reservation,
     ReserveOutcome,
 )
+from debt_mgmt.client.paper_orders import CancelOrderOutcome, PaperOrder, PlaceOrderOutcome
 from debt_mgmt.client.retry import RetryPolicy, Timeouts
 from debt_mgmt.client.risk import (
     UNCHANGED,
@@ -175,18 +189,23 @@ __all__ = [
     "BatchCheckResult",
     "BatchMode",
     "BatchTooLarge",
+    "BorrowOutcome",
+    "BorrowRate",
     "BreakerKind",
     "BreakerStatus",
     "Broker",
     "BrokerCapability",
     "BrokerFeature",
     "CallCancelled",
+    "CancelOrderOutcome",
     "CheckDetail",
     "CloseAccountOutcome",
     "ClosePositionOutcome",
     "Conflict",
     "DeadlineExceeded",
+    "Debt",
     "DebtMgmtError",
+    "DebtSummary",
     "DepositOutcome",
     "Disconnected",
     "Environment",
@@ -194,6 +213,8 @@ __all__ = [
     "FieldViolation",
     "Fill",
     "FillOutcome",
+    "FundHistoryEntry",
+    "FundInterval",
     "Funds",
     "HaltOutcome",
     "Instrument",
@@ -201,8 +222,10 @@ __all__ = [
     "InstrumentNotFound",
     "InstrumentPut",
     "InsufficientMargin",
+    "InterestCharge",
     "InvalidRequest",
     "JournalUnavailable",
+    "Lender",
     "LeverageCap",
     "LeverageCapSource",
     "LeverageLimits",
@@ -235,16 +258,21 @@ __all__ = [
     "Order",
     "OrderCheck",
     "OrderRate",
+    "OrderState",
     "OrderToCheck",
     "Outcome",
     "Overloaded",
     "PageTokenInvalid",
+    "PaperOrder",
+    "PeriodProfit",
     "PermissionDenied",
+    "PlaceOrderOutcome",
     "Portfolio",
     "Position",
     "PositionMode",
     "PositionSide",
     "PriceShock",
+    "ProfitAndLoss",
     "Protection",
     "ProtectionStatus",
     "QuarantineReason",
@@ -255,6 +283,7 @@ __all__ = [
     "RefusalReason",
     "Refused",
     "ReleaseOutcome",
+    "RepayOutcome",
     "RequestIdReused",
     "Reservation",
     "ReservationNotFound",
@@ -291,6 +320,7 @@ __all__ = [
     "SyncMarginWatch",
     "Testnet",
     "Thresholds",
+    "TimeInForce",
     "Timeout",
     "Timeouts",
     "TradingState",

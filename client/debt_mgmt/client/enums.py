@@ -47,6 +47,26 @@ class PositionSide(WireEnum):
     SHORT = "SHORT"
 
 
+class TimeInForce(WireEnum):
+    """How long a paper order may wait to be filled."""
+
+    GTC = "GTC"
+    """Rests until it is filled, cancelled or expired."""
+    IOC = "IOC"
+    """What can't be filled at once is cancelled."""
+    FOK = "FOK"
+    """Filled in full at once, or cancelled."""
+
+
+class OrderState(WireEnum):
+    """How far a paper order is."""
+
+    OPEN = "OPEN"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
 class MarginMode(WireEnum):
     """What margin a position can draw on."""
 
@@ -178,6 +198,8 @@ class RefusalReason(WireEnum):
     ALREADY_IN_STATE = "ALREADY_IN_STATE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
+    NO_DEBT = "NO_DEBT"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
 
 
 class Testnet(WireEnum):
@@ -310,3 +332,20 @@ class QuarantineReason(WireEnum):
     DEVIATION = "DEVIATION"
     OUT_OF_ORDER = "OUT_OF_ORDER"
     INVALID_TIME = "INVALID_TIME"
+
+
+class Lender(WireEnum):
+    """Who lent the money."""
+
+    HOUSE = "HOUSE"
+    """This service, to a SANDBOX account, at configured rates."""
+    BROKER = "BROKER"
+
+
+class FundInterval(WireEnum):
+    """How long an interval of the history is; by the calendar of the configured zone."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"

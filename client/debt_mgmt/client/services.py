@@ -2,12 +2,14 @@
 
 from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
+from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
 from debt_mgmt.client.leverage import LeverageMethods
 from debt_mgmt.client.liquidations import LiquidationMethods
 from debt_mgmt.client.margin import MarginMethods
 from debt_mgmt.client.market import MarketMethods
 from debt_mgmt.client.orders import OrderMethods
+from debt_mgmt.client.paper_orders import PaperOrderMethods
 from debt_mgmt.client.risk import RiskMethods
 from debt_mgmt.client.whatif import SimulationMethods
 
@@ -16,9 +18,11 @@ class ServiceMethods(
     AccountMethods,
     MarginMethods,
     OrderMethods,
+    PaperOrderMethods,
     LiquidationMethods,
     SimulationMethods,
     LeverageMethods,
+    DebtMethods,
     FundMethods,
     RiskMethods,
     MarketMethods,

@@ -72,7 +72,7 @@ class Debt(_message.Message):
     accrued_interest: _builtins.str
     """Interest charged and not paid."""
     annual_rate: _builtins.str
-    """Rate per year, as fraction of the principal."""
+    """Present rate per year, as fraction of the principal. Empty: the lender has not told it."""
     lender: Global___Lender.ValueType
     """Who lent it."""
     interest_clock: _builtins.str

@@ -74,6 +74,7 @@ class Funds(_message.Message):
     LAST_RESET_TIME_FIELD_NUMBER: _builtins.int
     NEXT_RESET_TIME_FIELD_NUMBER: _builtins.int
     RESET_COUNT_FIELD_NUMBER: _builtins.int
+    REALIZED_PNL_TODAY_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account."""
     currency: _builtins.str
@@ -90,6 +91,8 @@ class Funds(_message.Message):
     """PnL of open positions at the mark. Absent when not known."""
     reset_count: _builtins.int
     """Resets so far."""
+    realized_pnl_today: _builtins.str
+    """PnL realized since the day began, as `realized_pnl`. Absent when not known."""
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.AssetAmount]:
         """Wallet balances by asset; those at zero are left out."""
@@ -121,10 +124,11 @@ class Funds(_message.Message):
         last_reset_time: _timestamp_pb2.Timestamp | None = ...,
         next_reset_time: _timestamp_pb2.Timestamp | None = ...,
         reset_count: _builtins.int = ...,
+        realized_pnl_today: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_balance", b"_available_balance", "_collateral_value", b"_collateral_value", "_realized_pnl", b"_realized_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_used_margin", b"_used_margin", "available_balance", b"available_balance", "collateral_value", b"collateral_value", "last_reset_time", b"last_reset_time", "next_reset_time", b"next_reset_time", "realized_pnl", b"realized_pnl", "starting_capital", b"starting_capital", "unrealized_pnl", b"unrealized_pnl", "used_margin", b"used_margin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_balance", b"_available_balance", "_collateral_value", b"_collateral_value", "_realized_pnl", b"_realized_pnl", "_realized_pnl_today", b"_realized_pnl_today", "_unrealized_pnl", b"_unrealized_pnl", "_used_margin", b"_used_margin", "available_balance", b"available_balance", "collateral_value", b"collateral_value", "last_reset_time", b"last_reset_time", "next_reset_time", b"next_reset_time", "realized_pnl", b"realized_pnl", "realized_pnl_today", b"realized_pnl_today", "starting_capital", b"starting_capital", "unrealized_pnl", b"unrealized_pnl", "used_margin", b"used_margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_balance", b"_available_balance", "_collateral_value", b"_collateral_value", "_realized_pnl", b"_realized_pnl", "_unrealized_pnl", b"_unrealized_pnl", "_used_margin", b"_used_margin", "account_id", b"account_id", "available_balance", b"available_balance", "balances", b"balances", "collateral_value", b"collateral_value", "currency", b"currency", "last_reset_time", b"last_reset_time", "next_reset_time", b"next_reset_time", "realized_pnl", b"realized_pnl", "reset_count", b"reset_count", "starting_capital", b"starting_capital", "unrealized_pnl", b"unrealized_pnl", "used_margin", b"used_margin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_balance", b"_available_balance", "_collateral_value", b"_collateral_value", "_realized_pnl", b"_realized_pnl", "_realized_pnl_today", b"_realized_pnl_today", "_unrealized_pnl", b"_unrealized_pnl", "_used_margin", b"_used_margin", "account_id", b"account_id", "available_balance", b"available_balance", "balances", b"balances", "collateral_value", b"collateral_value", "currency", b"currency", "last_reset_time", b"last_reset_time", "next_reset_time", b"next_reset_time", "realized_pnl", b"realized_pnl", "realized_pnl_today", b"realized_pnl_today", "reset_count", b"reset_count", "starting_capital", b"starting_capital", "unrealized_pnl", b"unrealized_pnl", "used_margin", b"used_margin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__available_balance: _TypeAlias = _typing.Literal["available_balance"]  # noqa: Y015
     _WhichOneofArgType__available_balance: _TypeAlias = _typing.Literal["_available_balance", b"_available_balance"]  # noqa: Y015
@@ -132,6 +136,8 @@ class Funds(_message.Message):
     _WhichOneofArgType__collateral_value: _TypeAlias = _typing.Literal["_collateral_value", b"_collateral_value"]  # noqa: Y015
     _WhichOneofReturnType__realized_pnl: _TypeAlias = _typing.Literal["realized_pnl"]  # noqa: Y015
     _WhichOneofArgType__realized_pnl: _TypeAlias = _typing.Literal["_realized_pnl", b"_realized_pnl"]  # noqa: Y015
+    _WhichOneofReturnType__realized_pnl_today: _TypeAlias = _typing.Literal["realized_pnl_today"]  # noqa: Y015
+    _WhichOneofArgType__realized_pnl_today: _TypeAlias = _typing.Literal["_realized_pnl_today", b"_realized_pnl_today"]  # noqa: Y015
     _WhichOneofReturnType__unrealized_pnl: _TypeAlias = _typing.Literal["unrealized_pnl"]  # noqa: Y015
     _WhichOneofArgType__unrealized_pnl: _TypeAlias = _typing.Literal["_unrealized_pnl", b"_unrealized_pnl"]  # noqa: Y015
     _WhichOneofReturnType__used_margin: _TypeAlias = _typing.Literal["used_margin"]  # noqa: Y015
@@ -142,6 +148,8 @@ class Funds(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__collateral_value) -> _WhichOneofReturnType__collateral_value | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_pnl) -> _WhichOneofReturnType__realized_pnl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_pnl_today) -> _WhichOneofReturnType__realized_pnl_today | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unrealized_pnl) -> _WhichOneofReturnType__unrealized_pnl | None: ...
     @_typing.overload
@@ -495,7 +503,7 @@ class ProfitAndLoss(_message.Message):
     LIQUIDATION_COST_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     price: _builtins.str
-    """Moves of prices, realized or not."""
+    """Moves of prices, realized or not, and of what the assets held count for as collateral."""
     funding: _builtins.str
     """Funding received less paid."""
     interest: _builtins.str
@@ -505,7 +513,7 @@ class ProfitAndLoss(_message.Message):
     transfers: _builtins.str
     """Deposits less withdrawals, and resets."""
     liquidation_cost: _builtins.str
-    """What forced reductions cost: fees and slippage against the mark, negative."""
+    """What forced reductions cost: fees and slippage against the mark, negative; what insurance took over is positive."""
     total: _builtins.str
     """Change of equity."""
     def __init__(
@@ -529,7 +537,9 @@ Global___ProfitAndLoss: _TypeAlias = ProfitAndLoss  # noqa: Y015
 
 @_typing.final
 class FundHistoryEntry(_message.Message):
-    """One interval. Amounts in the account currency; absent when a price was missing."""
+    """One interval. Amounts in the account currency; absent when a price was missing. Equity counts what stands behind
+    isolated positions.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -547,7 +557,7 @@ class FundHistoryEntry(_message.Message):
     unrealized_pnl: _builtins.str
     """PnL of open positions at the end."""
     realized_pnl: _builtins.str
-    """PnL realized in the interval, without fees, funding and interest."""
+    """PnL realized in the interval, without fees, funding and interest; valued when it was realized."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Begin, inclusive."""
@@ -642,7 +652,7 @@ Global___ListFundHistoryRequest: _TypeAlias = ListFundHistoryRequest  # noqa: Y0
 
 @_typing.final
 class ListFundHistoryResponse(_message.Message):
-    """Intervals, newest first."""
+    """Intervals, newest first. An interval in which nothing could change is left out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,8 +661,11 @@ class ListFundHistoryResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    REALIZED_PNL_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page. Empty: this is the last."""
+    realized_pnl: _builtins.str
+    """PnL realized over the whole period. Absent when a price was missing."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""
@@ -677,11 +690,14 @@ class ListFundHistoryResponse(_message.Message):
         entries: _abc.Iterable[Global___FundHistoryEntry] | None = ...,
         next_page_token: _builtins.str = ...,
         total: Global___ProfitAndLoss | None = ...,
+        realized_pnl: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_realized_pnl", b"_realized_pnl", "as_of", b"as_of", "realized_pnl", b"realized_pnl", "revision", b"revision", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "entries", b"entries", "next_page_token", b"next_page_token", "revision", b"revision", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_realized_pnl", b"_realized_pnl", "as_of", b"as_of", "entries", b"entries", "next_page_token", b"next_page_token", "realized_pnl", b"realized_pnl", "revision", b"revision", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__realized_pnl: _TypeAlias = _typing.Literal["realized_pnl"]  # noqa: Y015
+    _WhichOneofArgType__realized_pnl: _TypeAlias = _typing.Literal["_realized_pnl", b"_realized_pnl"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_pnl) -> _WhichOneofReturnType__realized_pnl | None: ...
 
 Global___ListFundHistoryResponse: _TypeAlias = ListFundHistoryResponse  # noqa: Y015

@@ -73,6 +73,66 @@ BATCH_MODE_INDEPENDENT: BatchMode.ValueType  # 2
 """Each order is checked as if it were the only one."""
 Global___BatchMode: _TypeAlias = BatchMode  # noqa: Y015
 
+class _TimeInForce:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeInForceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeInForce.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_IN_FORCE_UNSPECIFIED: _TimeInForce.ValueType  # 0
+    """Counts as GTC."""
+    TIME_IN_FORCE_GTC: _TimeInForce.ValueType  # 1
+    """Rests until it is filled, cancelled or expired."""
+    TIME_IN_FORCE_IOC: _TimeInForce.ValueType  # 2
+    """What can't be filled at once is cancelled."""
+    TIME_IN_FORCE_FOK: _TimeInForce.ValueType  # 3
+    """Filled in full at once, or cancelled."""
+
+class TimeInForce(_TimeInForce, metaclass=_TimeInForceEnumTypeWrapper):
+    """How long a paper order may wait to be filled."""
+
+TIME_IN_FORCE_UNSPECIFIED: TimeInForce.ValueType  # 0
+"""Counts as GTC."""
+TIME_IN_FORCE_GTC: TimeInForce.ValueType  # 1
+"""Rests until it is filled, cancelled or expired."""
+TIME_IN_FORCE_IOC: TimeInForce.ValueType  # 2
+"""What can't be filled at once is cancelled."""
+TIME_IN_FORCE_FOK: TimeInForce.ValueType  # 3
+"""Filled in full at once, or cancelled."""
+Global___TimeInForce: _TypeAlias = TimeInForce  # noqa: Y015
+
+class _OrderState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_STATE_UNSPECIFIED: _OrderState.ValueType  # 0
+    """Not set."""
+    ORDER_STATE_OPEN: _OrderState.ValueType  # 1
+    """Waiting for marks; it may be filled in part."""
+    ORDER_STATE_FILLED: _OrderState.ValueType  # 2
+    """Filled; what of its reservation was released before counts as not asked for."""
+    ORDER_STATE_CANCELLED: _OrderState.ValueType  # 3
+    """Ended before it was filled; `note` says why."""
+    ORDER_STATE_EXPIRED: _OrderState.ValueType  # 4
+    """Its time was over."""
+
+class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
+    """How far a paper order is."""
+
+ORDER_STATE_UNSPECIFIED: OrderState.ValueType  # 0
+"""Not set."""
+ORDER_STATE_OPEN: OrderState.ValueType  # 1
+"""Waiting for marks; it may be filled in part."""
+ORDER_STATE_FILLED: OrderState.ValueType  # 2
+"""Filled; what of its reservation was released before counts as not asked for."""
+ORDER_STATE_CANCELLED: OrderState.ValueType  # 3
+"""Ended before it was filled; `note` says why."""
+ORDER_STATE_EXPIRED: OrderState.ValueType  # 4
+"""Its time was over."""
+Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
+
 class _LiquidationCause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1498,6 +1558,394 @@ class ListReservationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListReservationsResponse: _TypeAlias = ListReservationsResponse  # noqa: Y015
+
+@_typing.final
+class PaperOrder(_message.Message):
+    """A paper order. A mark that has reached its limit when it is placed fills it at the mark and what slippage costs, never
+    worse than the limit, for the taker fee; one that comes later fills it at its limit for the maker fee. A market order
+    is filled by the present mark and, where a depth is configured, goes on at the next ones.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    TIME_IN_FORCE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FILLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    REMAINING_QUANTITY_FIELD_NUMBER: _builtins.int
+    AVERAGE_PRICE_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
+    REALIZED_PNL_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """Id, made by the service; also that of its reservation while it is open."""
+    account_id: _builtins.str
+    """Account."""
+    time_in_force: Global___TimeInForce.ValueType
+    """How long it may wait."""
+    state: Global___OrderState.ValueType
+    """How far it is."""
+    filled_quantity: _builtins.str
+    """Filled so far, in contracts."""
+    remaining_quantity: _builtins.str
+    """Still open, in contracts."""
+    average_price: _builtins.str
+    """Average price of its fills, by quantity. Absent: no fill yet."""
+    fee: _builtins.str
+    """Fees of its fills, in the settlement asset; paid is positive, a rebate negative."""
+    realized_pnl: _builtins.str
+    """PnL that its fills realized, in the settlement asset, without fees."""
+    client_order_id: _builtins.str
+    """The caller's id of the order. Empty: none given."""
+    note: _builtins.str
+    """Why it ended without being filled in full. Empty: it is open, or was filled."""
+    @_builtins.property
+    def order(self) -> _types_pb2.Order:
+        """The order as given. reduce_only is also set where it only reduced when it was placed: it never opens a position."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was placed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires. Absent: never, or it has ended."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Absent: it is open."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        order: _types_pb2.Order | None = ...,
+        time_in_force: Global___TimeInForce.ValueType = ...,
+        state: Global___OrderState.ValueType = ...,
+        filled_quantity: _builtins.str = ...,
+        remaining_quantity: _builtins.str = ...,
+        average_price: _builtins.str | None = ...,
+        fee: _builtins.str = ...,
+        realized_pnl: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "average_price", b"average_price", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "account_id", b"account_id", "average_price", b"average_price", "client_order_id", b"client_order_id", "create_time", b"create_time", "end_time", b"end_time", "expire_time", b"expire_time", "fee", b"fee", "filled_quantity", b"filled_quantity", "note", b"note", "order", b"order", "order_id", b"order_id", "realized_pnl", b"realized_pnl", "remaining_quantity", b"remaining_quantity", "state", b"state", "time_in_force", b"time_in_force"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__average_price: _TypeAlias = _typing.Literal["average_price"]  # noqa: Y015
+    _WhichOneofArgType__average_price: _TypeAlias = _typing.Literal["_average_price", b"_average_price"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__average_price) -> _WhichOneofReturnType__average_price | None: ...
+
+Global___PaperOrder: _TypeAlias = PaperOrder  # noqa: Y015
+
+@_typing.final
+class PlaceOrderRequest(_message.Message):
+    """Asks to place a paper order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    TIME_IN_FORCE_FIELD_NUMBER: _builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    account_id: _builtins.str
+    """Account."""
+    time_in_force: Global___TimeInForce.ValueType
+    """How long it may wait."""
+    client_order_id: _builtins.str
+    """The caller's id of the order, 1 to 64 characters of [A-Za-z0-9_.:-]. Empty: none."""
+    @_builtins.property
+    def order(self) -> _types_pb2.Order:
+        """The order. Without a price it is a market order."""
+
+    @_builtins.property
+    def time_to_live(self) -> _duration_pb2.Duration:
+        """When it expires, counted from now; above zero, and only with GTC. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        order: _types_pb2.Order | None = ...,
+        time_in_force: Global___TimeInForce.ValueType = ...,
+        time_to_live: _duration_pb2.Duration | None = ...,
+        client_order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "time_to_live", b"time_to_live"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "order", b"order", "request_id", b"request_id", "time_in_force", b"time_in_force", "time_to_live", b"time_to_live"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlaceOrderRequest: _TypeAlias = PlaceOrderRequest  # noqa: Y015
+
+@_typing.final
+class PlaceOrderResponse(_message.Message):
+    """The order and what was filled of it at once, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    FILLS_FIELD_NUMBER: _builtins.int
+    MARGIN_REQUIRED_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LARGEST_BUY_FIELD_NUMBER: _builtins.int
+    LARGEST_SELL_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was placed. False: it was refused, see `violations`."""
+    margin_required: _builtins.str
+    """Margin that had to be available, buffer included, in the account currency. Absent without a price."""
+    largest_buy: _builtins.str
+    """Largest buy that would have passed, in contracts. Only when refused; absent when not known."""
+    largest_sell: _builtins.str
+    """Largest sell that would have passed, in contracts. Only when refused; absent when not known."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def order(self) -> Global___PaperOrder:
+        """The order as this request left it. Absent when refused."""
+
+    @_builtins.property
+    def fills(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Fill]:
+        """What was filled at once."""
+
+    @_builtins.property
+    def after(self) -> _types_pb2.MarginFigures:
+        """The account afterwards. Absent when refused."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        order: Global___PaperOrder | None = ...,
+        fills: _abc.Iterable[_types_pb2.Fill] | None = ...,
+        margin_required: _builtins.str | None = ...,
+        after: _types_pb2.MarginFigures | None = ...,
+        largest_buy: _builtins.str | None = ...,
+        largest_sell: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_required", b"_margin_required", "after", b"after", "as_of", b"as_of", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_required", b"margin_required", "order", b"order", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_required", b"_margin_required", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "fills", b"fills", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_required", b"margin_required", "order", b"order", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__largest_buy: _TypeAlias = _typing.Literal["largest_buy"]  # noqa: Y015
+    _WhichOneofArgType__largest_buy: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy"]  # noqa: Y015
+    _WhichOneofReturnType__largest_sell: _TypeAlias = _typing.Literal["largest_sell"]  # noqa: Y015
+    _WhichOneofArgType__largest_sell: _TypeAlias = _typing.Literal["_largest_sell", b"_largest_sell"]  # noqa: Y015
+    _WhichOneofReturnType__margin_required: _TypeAlias = _typing.Literal["margin_required"]  # noqa: Y015
+    _WhichOneofArgType__margin_required: _TypeAlias = _typing.Literal["_margin_required", b"_margin_required"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_buy) -> _WhichOneofReturnType__largest_buy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__largest_sell) -> _WhichOneofReturnType__largest_sell | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin_required) -> _WhichOneofReturnType__margin_required | None: ...
+
+Global___PlaceOrderResponse: _TypeAlias = PlaceOrderResponse  # noqa: Y015
+
+@_typing.final
+class CancelOrderRequest(_message.Message):
+    """Asks to cancel a paper order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    account_id: _builtins.str
+    """Account."""
+    order_id: _builtins.str
+    """Order."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrderRequest: _TypeAlias = CancelOrderRequest  # noqa: Y015
+
+@_typing.final
+class CancelOrderResponse(_message.Message):
+    """The cancellation, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def order(self) -> Global___PaperOrder:
+        """The order afterwards. Absent when refused."""
+
+    @_builtins.property
+    def after(self) -> _types_pb2.MarginFigures:
+        """The account afterwards. Absent when refused."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        order: Global___PaperOrder | None = ...,
+        after: _types_pb2.MarginFigures | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_of", b"as_of", "order", b"order", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "after", b"after", "as_of", b"as_of", "order", b"order", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrderResponse: _TypeAlias = CancelOrderResponse  # noqa: Y015
+
+@_typing.final
+class ListOrdersRequest(_message.Message):
+    """Asks for paper orders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SYMBOLS_FIELD_NUMBER: _builtins.int
+    INCLUDE_ENDED_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Account."""
+    page_size: _builtins.int
+    """At most so many; 0: 100, at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty: the first page."""
+    include_ended: _builtins.bool
+    """Also those that ended, as far back as they are kept."""
+    @_builtins.property
+    def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these symbols. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        symbols: _abc.Iterable[_builtins.str] | None = ...,
+        include_ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "include_ended", b"include_ended", "page_size", b"page_size", "page_token", b"page_token", "symbols", b"symbols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrdersRequest: _TypeAlias = ListOrdersRequest  # noqa: Y015
+
+@_typing.final
+class ListOrdersResponse(_message.Message):
+    """Paper orders, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaperOrder]:
+        """The orders."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        orders: _abc.Iterable[Global___PaperOrder] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "next_page_token", b"next_page_token", "orders", b"orders", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrdersResponse: _TypeAlias = ListOrdersResponse  # noqa: Y015
 
 @_typing.final
 class RecordFillRequest(_message.Message):

@@ -85,6 +85,21 @@ class MarginServiceStub(object):
                 request_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillRequest.SerializeToString,
                 response_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillResponse.FromString,
                 _registered_method=True)
+        self.PlaceOrder = channel.unary_unary(
+                '/debt_mgmt.v1.MarginService/PlaceOrder',
+                request_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderResponse.FromString,
+                _registered_method=True)
+        self.CancelOrder = channel.unary_unary(
+                '/debt_mgmt.v1.MarginService/CancelOrder',
+                request_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderResponse.FromString,
+                _registered_method=True)
+        self.ListOrders = channel.unary_unary(
+                '/debt_mgmt.v1.MarginService/ListOrders',
+                request_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersResponse.FromString,
+                _registered_method=True)
         self.ClosePosition = channel.unary_unary(
                 '/debt_mgmt.v1.MarginService/ClosePosition',
                 request_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.ClosePositionRequest.SerializeToString,
@@ -183,6 +198,28 @@ class MarginServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlaceOrder(self, request, context):
+        """Places a paper order on a SANDBOX account: checked and its margin held as by ReserveMargin, then filled by the marks.
+        Its order_id is also the id of its reservation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOrder(self, request, context):
+        """Cancels what is open of a paper order. Always possible while it is open, whatever the account's state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrders(self, request, context):
+        """Lists an account's paper orders, oldest first: the open ones, and on request the last 50 that ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ClosePosition(self, request, context):
         """Closes a position, or part of it, through the account's broker with reduce-only orders.
         """
@@ -264,6 +301,21 @@ def add_MarginServiceServicer_to_server(servicer, server):
                     servicer.RecordFill,
                     request_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillRequest.FromString,
                     response_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillResponse.SerializeToString,
+            ),
+            'PlaceOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlaceOrder,
+                    request_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderResponse.SerializeToString,
+            ),
+            'CancelOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrder,
+                    request_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderResponse.SerializeToString,
+            ),
+            'ListOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrders,
+                    request_deserializer=debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersResponse.SerializeToString,
             ),
             'ClosePosition': grpc.unary_unary_rpc_method_handler(
                     servicer.ClosePosition,
@@ -557,6 +609,87 @@ class MarginService(object):
             '/debt_mgmt.v1.MarginService/RecordFill',
             debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillRequest.SerializeToString,
             debt__mgmt_dot_v1_dot_margin__service__pb2.RecordFillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlaceOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.MarginService/PlaceOrder',
+            debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_margin__service__pb2.PlaceOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.MarginService/CancelOrder',
+            debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_margin__service__pb2.CancelOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.MarginService/ListOrders',
+            debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_margin__service__pb2.ListOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

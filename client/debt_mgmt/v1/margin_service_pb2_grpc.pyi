@@ -59,6 +59,14 @@ class MarginServiceStub:
     """Books an execution: changes the position, realizes PnL, uses up the reservation. A fill is a fact and is not
     checked against limits; a fill id counts once.
     """
+    PlaceOrder: _grpc.UnaryUnaryMultiCallable[_margin_service_pb2.PlaceOrderRequest, _margin_service_pb2.PlaceOrderResponse]
+    """Places a paper order on a SANDBOX account: checked and its margin held as by ReserveMargin, then filled by the marks.
+    Its order_id is also the id of its reservation.
+    """
+    CancelOrder: _grpc.UnaryUnaryMultiCallable[_margin_service_pb2.CancelOrderRequest, _margin_service_pb2.CancelOrderResponse]
+    """Cancels what is open of a paper order. Always possible while it is open, whatever the account's state."""
+    ListOrders: _grpc.UnaryUnaryMultiCallable[_margin_service_pb2.ListOrdersRequest, _margin_service_pb2.ListOrdersResponse]
+    """Lists an account's paper orders, oldest first: the open ones, and on request the last 50 that ended."""
     ClosePosition: _grpc.UnaryUnaryMultiCallable[_margin_service_pb2.ClosePositionRequest, _margin_service_pb2.ClosePositionResponse]
     """Closes a position, or part of it, through the account's broker with reduce-only orders."""
     SimulateMargin: _grpc.UnaryUnaryMultiCallable[_margin_service_pb2.SimulateMarginRequest, _margin_service_pb2.SimulateMarginResponse]
@@ -99,6 +107,14 @@ class MarginServiceAsyncStub(MarginServiceStub):
     """Books an execution: changes the position, realizes PnL, uses up the reservation. A fill is a fact and is not
     checked against limits; a fill id counts once.
     """
+    PlaceOrder: _aio.UnaryUnaryMultiCallable[_margin_service_pb2.PlaceOrderRequest, _margin_service_pb2.PlaceOrderResponse]  # type: ignore[assignment]
+    """Places a paper order on a SANDBOX account: checked and its margin held as by ReserveMargin, then filled by the marks.
+    Its order_id is also the id of its reservation.
+    """
+    CancelOrder: _aio.UnaryUnaryMultiCallable[_margin_service_pb2.CancelOrderRequest, _margin_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
+    """Cancels what is open of a paper order. Always possible while it is open, whatever the account's state."""
+    ListOrders: _aio.UnaryUnaryMultiCallable[_margin_service_pb2.ListOrdersRequest, _margin_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
+    """Lists an account's paper orders, oldest first: the open ones, and on request the last 50 that ended."""
     ClosePosition: _aio.UnaryUnaryMultiCallable[_margin_service_pb2.ClosePositionRequest, _margin_service_pb2.ClosePositionResponse]  # type: ignore[assignment]
     """Closes a position, or part of it, through the account's broker with reduce-only orders."""
     SimulateMargin: _aio.UnaryUnaryMultiCallable[_margin_service_pb2.SimulateMarginRequest, _margin_service_pb2.SimulateMarginResponse]  # type: ignore[assignment]
@@ -196,6 +212,32 @@ class MarginServiceServicer(metaclass=_abc_1.ABCMeta):
         """Books an execution: changes the position, realizes PnL, uses up the reservation. A fill is a fact and is not
         checked against limits; a fill id counts once.
         """
+
+    @_abc_1.abstractmethod
+    def PlaceOrder(
+        self,
+        request: _margin_service_pb2.PlaceOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_margin_service_pb2.PlaceOrderResponse, _abc.Awaitable[_margin_service_pb2.PlaceOrderResponse]]:
+        """Places a paper order on a SANDBOX account: checked and its margin held as by ReserveMargin, then filled by the marks.
+        Its order_id is also the id of its reservation.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrder(
+        self,
+        request: _margin_service_pb2.CancelOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_margin_service_pb2.CancelOrderResponse, _abc.Awaitable[_margin_service_pb2.CancelOrderResponse]]:
+        """Cancels what is open of a paper order. Always possible while it is open, whatever the account's state."""
+
+    @_abc_1.abstractmethod
+    def ListOrders(
+        self,
+        request: _margin_service_pb2.ListOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_margin_service_pb2.ListOrdersResponse, _abc.Awaitable[_margin_service_pb2.ListOrdersResponse]]:
+        """Lists an account's paper orders, oldest first: the open ones, and on request the last 50 that ended."""
 
     @_abc_1.abstractmethod
     def ClosePosition(

@@ -101,6 +101,10 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """The account's broker cannot do this; ListBrokers says what it can."""
     REFUSAL_REASON_BELOW_INITIAL_MARGIN: _RefusalReason.ValueType  # 38
     """Equity afterwards would be below the initial margin of the open positions and reservations."""
+    REFUSAL_REASON_NO_DEBT: _RefusalReason.ValueType  # 39
+    """Nothing is owed in the asset."""
+    REFUSAL_REASON_ORDER_NOT_FOUND: _RefusalReason.ValueType  # 40
+    """No open order has this id."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a request was refused by the rules. The values up to UTILIZATION_AFTER stand in the order in which an order is
@@ -185,6 +189,10 @@ REFUSAL_REASON_NOT_SUPPORTED: RefusalReason.ValueType  # 37
 """The account's broker cannot do this; ListBrokers says what it can."""
 REFUSAL_REASON_BELOW_INITIAL_MARGIN: RefusalReason.ValueType  # 38
 """Equity afterwards would be below the initial margin of the open positions and reservations."""
+REFUSAL_REASON_NO_DEBT: RefusalReason.ValueType  # 39
+"""Nothing is owed in the asset."""
+REFUSAL_REASON_ORDER_NOT_FOUND: RefusalReason.ValueType  # 40
+"""No open order has this id."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ErrorReason:

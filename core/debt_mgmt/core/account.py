@@ -1,12 +1,13 @@
 """An account's state: balances, positions, reservations, levels, and the work that is pending. All frozen."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
 import msgspec
 
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.profit import Interval
 
 
 class Side(StrEnum):
@@ -82,6 +83,10 @@ def position_key(symbol: str, side: PositionSide) -> str:
     return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
 
 
+UNTIL_CANCELLED = datetime(9999, 12, 31, tzinfo=UTC)
+"""When a reservation expires that never does."""
+
+
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Margin held for an open order. `quantity` is what is still open; reduce-only reservations hold nothing."""
 
@@ -104,6 +109,53 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     open_loss: Decimal = ZERO
     """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
     client_order_id: str = ""
+
+
+class TimeInForce(StrEnum):
+    GTC = "GTC"
+    """Rests until it is filled, cancelled or expired."""
+    IOC = "IOC"
+    """What can't be filled at once is cancelled."""
+    FOK = "FOK"
+    """Filled in full at once, or cancelled."""
+
+
+class OrderState(StrEnum):
+    OPEN = "OPEN"
+    FILLED = "FILLED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+class PaperOrder(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An order of a sandbox account. While it is open, the reservation of the same id holds its margin and says how
+    much of it is open, so that neither can be without the other."""
+
+    order_id: str
+    symbol: str
+    position_side: PositionSide
+    side: Side
+    quantity: Decimal
+    """As it was placed, in contracts."""
+    created_at: datetime
+    limit_price: Decimal | None = None
+    """None for a market order."""
+    time_in_force: TimeInForce = TimeInForce.GTC
+    reduce_only: bool = False
+    """Asked for, or because it only reduced when it was placed: no margin is held that it could open with."""
+    rests: bool = False
+    """No mark reached it when it was placed: it makes, and fills at its limit. Any other order takes."""
+    client_order_id: str = ""
+    filled_quantity: Decimal = ZERO
+    average_price: Decimal | None = None
+    """Of its fills, by quantity."""
+    fee: Decimal = ZERO
+    """Of its fills, in the settlement asset; paid is above zero."""
+    realized_pnl: Decimal = ZERO
+    state: OrderState = OrderState.OPEN
+    ended_at: datetime | None = None
+    note: str = ""
+    """Why it ended without being filled in full."""
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -159,6 +211,7 @@ class AlertKind(StrEnum):
     BREAKER_RESET = "BREAKER_RESET"
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_RESUMED = "TRADING_RESUMED"
+    MARK_QUARANTINED = "MARK_QUARANTINED"
 
 
 class Severity(StrEnum):
@@ -248,10 +301,22 @@ class Figures(msgspec.Struct, frozen=True, omit_defaults=True):
     maintenance_ratio: Decimal | None = None
 
 
+class DepthTaken(msgspec.Struct, frozen=True):
+    """What paper orders have taken of the depth that one mark brings."""
+
+    mark: MarkUsed
+    quantity: Decimal
+
+
+def depth_key(symbol: str, side: Side) -> str:
+    return f"{symbol}|{side.value}"
+
+
 class Posting(msgspec.Struct, frozen=True):
     """One side of a movement of money. The postings of an event sum to zero in each asset.
 
-    `ledger` "wallet" is the account's own balance; "external", "venue", "fees" and "insurance" are the other sides.
+    `ledger` "wallet" is the account's own balance, "debt" what it owes (below zero). The other sides are "external",
+    "venue", "fees", "insurance", "funding", "conversion", and "house": what the house has earned by lending.
     """
 
     ledger: str
@@ -285,6 +350,13 @@ class Debt(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.principal + self.accrued_interest
 
 
+class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was held of one position from a moment on, in signed contracts."""
+
+    since: datetime
+    quantity: Decimal
+
+
 class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything that is known of one account except prices."""
 
@@ -301,6 +373,12 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
+    orders: dict[str, PaperOrder] = {}
+    """Open paper orders by id, in the order in which they were placed."""
+    past_orders: tuple[PaperOrder, ...] = ()
+    """The last ones that ended, oldest first."""
+    depth_taken: dict[str, DepthTaken] = {}
+    """By symbol and side: see `paper_orders.depth_key`."""
     debts: dict[str, Debt] = {}
     """By asset."""
     limits: Limits = Limits()
@@ -312,6 +390,14 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     realized_pnl: dict[str, Decimal] = {}
     """Realised in all per settlement asset, before fees."""
     fees_paid: dict[str, Decimal] = {}
+    interest_charged: dict[str, Decimal] = {}
+    """Charged in all per asset, paid or not."""
+    funding_received: dict[str, Decimal] = {}
+    """Received in all per asset; below zero was paid."""
+    holdings: dict[str, tuple[Holding, ...]] = {}
+    """Position key → what was held lately, so that funding is settled on what was held at its instant."""
+    funding_settled: dict[str, datetime] = {}
+    """Symbol → the last instant whose funding was settled."""
     baselines: Baselines | None = None
     breakers: dict[str, Breaker] = {}
     isolated_alerts: dict[str, RiskLevel] = {}
@@ -325,4 +411,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     starting_asset: str = ""
     reset_count: int = 0
     last_reset_at: datetime | None = None
+    last_reset_slot: datetime | None = None
+    """Slot of the schedule that the last automatic reset was done for."""
     closed_at: datetime | None = None
+    interval: Interval | None = None
+    """Of its history, under way; None until the first record of an account that is older than that."""

@@ -1,6 +1,7 @@
 """Folding events into an account: one small function per kind of event. Applying never rejects."""
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,18 +10,27 @@ import msgspec
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
     Account,
+    Debt,
+    DepthTaken,
+    OrderState,
+    PaperOrder,
     Position,
     Posting,
+    Reduction,
     ReductionStep,
     RiskLevel,
     TradingState,
+    depth_key,
     position_key,
 )
-from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.funding import remember
+from debt_mgmt.core.money import ZERO, average_price
+from debt_mgmt.core.profit import Causes, Interval
 
 replace = msgspec.structs.replace
 
 ALERTS_KEPT = 50
+ORDERS_KEPT = 50
 REDUCTIONS_KEPT = 20
 
 
@@ -29,7 +39,16 @@ def apply(account: Account | None, event: e.Event) -> Account:
     if account is None:
         assert isinstance(event, e.AccountCreated), f"{event!r} for an account that does not exist"
         return created(event)
-    return APPLY[type(event)](account, event)
+    applied = APPLY[type(event)](account, event)
+    causes = getattr(event, "causes", None)
+    return applied if causes is None else with_causes(applied, causes, event)
+
+
+def with_causes(account: Account, causes: Causes, event: e.Event) -> Account:
+    """The account with what changed its equity counted into the interval of its history."""
+    if account.interval is None or isinstance(event, e.EquityRecorded):
+        return account
+    return replace(account, interval=replace(account.interval, causes=account.interval.causes.plus(causes)))
 
 
 def created(event: e.AccountCreated) -> Account:
@@ -44,6 +63,7 @@ def created(event: e.AccountCreated) -> Account:
         margin_mode=event.margin_mode,
         starting_asset=event.starting_asset,
         starting_capital=event.starting_capital,
+        interval=Interval(event.at, ZERO, event.causes) if event.causes is not None else None,
     )
     return replace(account, balances=after_postings(account.balances, event.postings))
 
@@ -91,6 +111,9 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         reservations={},
         realized_pnl={},
         fees_paid={},
+        interest_charged={},
+        funding_received={},
+        holdings={},
         baselines=None,
         breakers={},
         isolated_alerts={},
@@ -103,7 +126,33 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         starting_capital=event.amount,
         reset_count=account.reset_count + 1,
         last_reset_at=event.at,
+        last_reset_slot=event.slot or account.last_reset_slot,
+        debts={},
+        past_reductions=past_with(account, abandoned(account.reduction, event.at)),
+        orders={},
+        past_orders=(*account.past_orders, *orders_at_reset(account, event.at))[-ORDERS_KEPT:],
+        depth_taken={},
     )
+
+
+def orders_at_reset(account: Account, at: datetime) -> tuple[PaperOrder, ...]:
+    ended = {"state": OrderState.CANCELLED, "ended_at": at, "note": "the funds were reset"}
+    return tuple(replace(order, **ended) for order in account.orders.values())
+
+
+def abandoned(reduction: Reduction | None, at: datetime) -> Reduction | None:
+    """A reduction that a reset cleared away with the positions it was for."""
+    if reduction is None:
+        return None
+    steps = tuple(
+        step if step.done else replace(step, done=True, ended_at=at, note="the funds were reset")
+        for step in reduction.steps
+    )
+    return replace(reduction, steps=steps, ended_at=at)
+
+
+def past_with(account: Account, reduction: Reduction | None) -> tuple[Reduction, ...]:
+    return account.past_reductions if reduction is None else (*account.past_reductions, reduction)[-REDUCTIONS_KEPT:]
 
 
 def margin_reserved(account: Account, event: e.MarginReserved) -> Account:
@@ -115,14 +164,82 @@ def margin_reserved(account: Account, event: e.MarginReserved) -> Account:
     )
 
 
+def order_placed(account: Account, event: e.OrderPlaced) -> Account:
+    return replace(
+        account,
+        orders={**account.orders, event.order.order_id: event.order},
+        reservations={**account.reservations, event.reservation.reservation_id: event.reservation},
+        window_started_at=event.window_started_at,
+        orders_in_window=event.orders_in_window,
+    )
+
+
 def reservation_reduced(account: Account, event: e.ReservationReduced) -> Account:
     if event.remaining == 0:
+        account = order_ended(account, event)
         return replace(account, reservations=without(account.reservations, event.reservation_id))
     reservation = replace(account.reservations[event.reservation_id], quantity=event.remaining)
     return replace(account, reservations={**account.reservations, event.reservation_id: reservation})
 
 
+ORDER_ENDS = {
+    "FILLED": (OrderState.FILLED, ""),
+    "EXPIRED": (OrderState.EXPIRED, "its time is over"),
+    "CANCELLED": (OrderState.CANCELLED, "cancelled on request"),
+    "RELEASED": (OrderState.CANCELLED, "its reservation was released"),
+    "RISK_LEVEL": (OrderState.CANCELLED, "the account may only reduce: margin utilization is too high"),
+    "HALTED": (OrderState.CANCELLED, "trading is halted"),
+    "UNFILLED": (OrderState.CANCELLED, "it could not be filled at once"),
+    "NOTHING_TO_REDUCE": (OrderState.CANCELLED, "nothing is left to reduce"),
+}
+"""By the cause that closed the reservation."""
+
+
+def order_ended(account: Account, event: e.ReservationReduced) -> Account:
+    """The paper order that the reservation was held for goes with it."""
+    order = account.orders.get(event.reservation_id)
+    if order is None:
+        return account
+    state, note = ORDER_ENDS[event.cause]
+    ended = replace(order, state=state, note=note, ended_at=event.at)
+    return replace(
+        account,
+        orders=without(account.orders, order.order_id),
+        past_orders=(*account.past_orders, ended)[-ORDERS_KEPT:],
+    )
+
+
+def with_order_filled(account: Account, event: e.FillRecorded) -> Account:
+    """The paper order that a fill names, with the fill counted."""
+    order = account.orders.get(event.reservation_id)
+    if order is None or (order.symbol, order.side) != (event.symbol, event.side):
+        return account
+    filled = order.filled_quantity + event.quantity
+    paid = event.price * event.quantity
+    if order.average_price is not None:
+        paid += order.average_price * order.filled_quantity
+    counted = replace(
+        order,
+        filled_quantity=filled,
+        average_price=average_price(paid / filled),
+        fee=order.fee + event.fee,
+        realized_pnl=order.realized_pnl + event.realized_pnl,
+    )
+    return replace(account, orders={**account.orders, order.order_id: counted})
+
+
+def with_depth_taken(account: Account, event: e.FillRecorded) -> Account:
+    if event.mark is None:
+        return account
+    key = depth_key(event.symbol, event.side)
+    before = account.depth_taken.get(key)
+    taken = event.quantity + (before.quantity if before is not None and before.mark == event.mark else ZERO)
+    return replace(account, depth_taken={**account.depth_taken, key: DepthTaken(event.mark, taken)})
+
+
 def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
+    if event.reservation_id in account.orders:
+        account = with_depth_taken(with_order_filled(account, event), event)
     key = position_key(event.symbol, event.position_side)
     if event.position is None:
         positions = without(account.positions, key)
@@ -130,6 +247,8 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
     else:
         positions = {**account.positions, key: event.position}
         alerts = account.isolated_alerts
+    held = event.position.quantity if event.position is not None else ZERO
+    settled = account.funding_settled.get(event.symbol)
     baselines = account.baselines
     if baselines is not None and event.realized_pnl:
         baselines = replace(
@@ -140,6 +259,7 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         positions=positions,
         isolated_alerts=alerts,
         balances=after_postings(account.balances, event.postings),
+        holdings={**account.holdings, key: remember(account.holdings.get(key, ()), held, event.at, settled)},
         realized_pnl=plus(account.realized_pnl, event.settle_asset, event.realized_pnl),
         fees_paid=plus(account.fees_paid, event.fee_asset, event.fee),
         baselines=baselines,
@@ -242,11 +362,60 @@ def reduction_ended(account: Account, event: e.ReductionEnded) -> Account:
     ended = replace(
         account.reduction, ended_at=event.at, utilization_after=event.utilization_after, deficit=event.deficit
     )
-    return replace(account, reduction=None, past_reductions=(*account.past_reductions, ended)[-REDUCTIONS_KEPT:])
+    return replace(account, reduction=None, past_reductions=past_with(account, ended))
 
 
 def bankruptcy_recorded(account: Account, event: e.BankruptcyRecorded) -> Account:
+    taken_over = {posting.asset for posting in event.postings if posting.ledger == "debt"}
+    debts = {asset: debt for asset, debt in account.debts.items() if asset not in taken_over}
+    return replace(account, balances=after_postings(account.balances, event.postings), debts=debts)
+
+
+def borrowed(account: Account, event: e.Borrowed) -> Account:
+    return replace(
+        account,
+        balances=after_postings(account.balances, event.postings),
+        debts={**account.debts, event.asset: event.debt},
+    )
+
+
+def repaid(account: Account, event: e.Repaid) -> Account:
+    debts: dict[str, Debt] = without(account.debts, event.asset)
+    if event.debt is not None:
+        debts = {**account.debts, event.asset: event.debt}
+    return replace(account, balances=after_postings(account.balances, event.postings), debts=debts)
+
+
+def interest_charged(account: Account, event: e.InterestCharged) -> Account:
+    debt = replace(
+        account.debts[event.asset],
+        accrued_interest=event.accrued_interest,
+        annual_rate=event.annual_rate,
+        charged_at=event.due_at,
+        next_charge_at=event.next_charge_at,
+    )
+    return replace(
+        account,
+        debts={**account.debts, event.asset: debt},
+        interest_charged=plus(account.interest_charged, event.asset, event.amount),
+    )
+
+
+def asset_converted(account: Account, event: e.AssetConverted) -> Account:
     return replace(account, balances=after_postings(account.balances, event.postings))
+
+
+def funding_settled(account: Account, event: e.FundingSettled) -> Account:
+    return replace(
+        account,
+        balances=after_postings(account.balances, event.postings),
+        funding_received=plus(account.funding_received, event.asset, event.amount),
+        funding_settled={**account.funding_settled, event.symbol: event.funded_at},
+    )
+
+
+def equity_recorded(account: Account, event: e.EquityRecorded) -> Account:
+    return replace(account, interval=Interval(event.ended_at, event.equity))
 
 
 def unchanged(account: Account, event: e.CommandRefused) -> Account:
@@ -263,6 +432,7 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.Transferred: transferred,
     e.FundsReset: funds_reset,
     e.MarginReserved: margin_reserved,
+    e.OrderPlaced: order_placed,
     e.ReservationReduced: reservation_reduced,
     e.FillRecorded: fill_recorded,
     e.LeverageSet: leverage_set,
@@ -281,5 +451,11 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.ReductionStepEnded: reduction_step_ended,
     e.ReductionEnded: reduction_ended,
     e.BankruptcyRecorded: bankruptcy_recorded,
+    e.EquityRecorded: equity_recorded,
+    e.Borrowed: borrowed,
+    e.Repaid: repaid,
+    e.InterestCharged: interest_charged,
+    e.AssetConverted: asset_converted,
+    e.FundingSettled: funding_settled,
     e.CommandRefused: unchanged,
 }

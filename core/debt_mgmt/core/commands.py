@@ -5,9 +5,19 @@ from decimal import Decimal
 
 import msgspec
 
-from debt_mgmt.core.account import Environment, Limits, MarginMode, PositionMode, PositionSide, Side
+from debt_mgmt.core.account import (
+    Environment,
+    Limits,
+    MarginMode,
+    MarkUsed,
+    PositionMode,
+    PositionSide,
+    Side,
+    TimeInForce,
+)
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.resets import ResetSchedule
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
@@ -49,8 +59,11 @@ class Transfer(Command, frozen=True):
     note: str = ""
 
 
-class ResetFunds(Command, frozen=True):
+class ResetFunds(Command, frozen=True, omit_defaults=True):
+    """Set paper capital back; `slot` is that of the schedule for which it is done, None where somebody asked."""
+
     reason: str
+    slot: datetime | None = None
 
 
 class ReserveMargin(Command, frozen=True):
@@ -68,6 +81,25 @@ class ReleaseReservation(Command, frozen=True):
 
 class ExpireReservations(Command, frozen=True):
     pass
+
+
+class PlaceOrder(Command, frozen=True):
+    """An order of a sandbox account, to be matched with the marks. `time_to_live` None lasts until it is cancelled."""
+
+    order: Order
+    time_in_force: TimeInForce = TimeInForce.GTC
+    time_to_live: timedelta | None = None
+    client_order_id: str = ""
+
+
+class CancelOrder(Command, frozen=True):
+    order_id: str
+
+
+class MatchOrders(Command, frozen=True):
+    """A mark has come that may fill paper orders on its symbol."""
+
+    mark: MarkUsed
 
 
 class RecordFill(Command, frozen=True):
@@ -135,8 +167,52 @@ class ResumeTrading(Command, frozen=True):
     reason: str
 
 
+class Borrow(Command, frozen=True):
+    """Borrow an asset; the principal goes to the wallet balance."""
+
+    asset: str
+    amount: Decimal
+
+
+class Repay(Command, frozen=True):
+    """Pay back an amount, at most what is owed, or all of it (None): interest first, then principal."""
+
+    asset: str
+    amount: Decimal | None = None
+
+
+class ChargeInterest(Command, frozen=True):
+    """Charge what interest is due, each charge at its own time and at the rate in force then."""
+
+
+class ConvertAssets(Command, frozen=True):
+    """Buy `asset` until its negative balance is zero, with `sell`, or with whatever the account has (empty)."""
+
+    asset: str
+    sell: str = ""
+    reason: str = ""
+
+
+class SettleFunding(Command, frozen=True):
+    """Settle the funding of one instant on what the account held then. A repeat changes nothing.
+
+    `rate` above zero: longs pay shorts. `mark` is the price that the notional is counted at.
+    """
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    at: datetime
+
+
 class Assess(Command, frozen=True):
     """Look at the account at the present marks: levels, breakers, baselines, reductions. Changes nothing by itself."""
+
+
+class RecordEquity(Command, frozen=True):
+    """Close the interval of the account's history that ended at `ended_at`."""
+
+    ended_at: datetime
 
 
 class PutInstrument(Command, frozen=True):
@@ -145,6 +221,29 @@ class PutInstrument(Command, frozen=True):
 
 class SetAssetRule(Command, frozen=True):
     rule: AssetRule
+
+
+class SetResetSchedule(Command, frozen=True):
+    """When paper capital is set back by itself, from now on."""
+
+    schedule: ResetSchedule
+
+
+class SetBorrowRate(Command, frozen=True):
+    """What the house lends an asset at from now on, and the name of the clock that interest is charged by."""
+
+    asset: str
+    annual_rate: Decimal
+    clock: str
+
+
+class PublishFundingRate(Command, frozen=True):
+    """The funding rate of an instrument at one instant. Instants of an instrument come in order."""
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    at: datetime
 
 
 class HaltHouse(Command, frozen=True):
@@ -167,5 +266,5 @@ class SimulatedPriceShock(msgspec.Struct, frozen=True):
     price: Decimal | None = None
 
 
-Change = Order | RecordFill | SimulatedPriceShock | SetLeverage | Transfer
+Change = Order | RecordFill | SimulatedPriceShock | SetLeverage | Transfer | Borrow | Repay
 """One step of a what-if, as `whatif.simulate` takes them."""

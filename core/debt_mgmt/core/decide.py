@@ -16,6 +16,7 @@ from debt_mgmt.core.account import (
     Severity,
     TradingState,
 )
+from debt_mgmt.core.decide_debt import borrow, charge_interest, repay
 from debt_mgmt.core.decide_funds import deposit_postings, reset_funds, transfer
 from debt_mgmt.core.decide_leverage import adjust_isolated_margin, set_leverage, set_margin_mode
 from debt_mgmt.core.decide_orders import (
@@ -26,6 +27,7 @@ from debt_mgmt.core.decide_orders import (
     release_reservation,
     reserve_margin,
 )
+from debt_mgmt.core.decide_settlement import convert_assets, settle_funding
 from debt_mgmt.core.draft import Draft, refuse
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.levels import RANK, assess, raise_alert
@@ -36,6 +38,8 @@ from debt_mgmt.core.margin import (
     summarize,
 )
 from debt_mgmt.core.money import ZERO, owned
+from debt_mgmt.core.paper_orders import cancel_order, match_orders, place_order
+from debt_mgmt.core.profit import Interval
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.view import AccountView
 
@@ -56,13 +60,16 @@ def decide(
             raise Fault(FaultReason.ACCOUNT_NOT_FOUND, "account not found")
         if isinstance(command, c.ReserveMargin):
             reserve_margin(draft, command, view)
+        elif isinstance(command, c.PlaceOrder):
+            place_order(draft, command, view)
         else:
             DECIDE[type(command)](draft, command)
     if draft.events and isinstance(draft.events[0], e.CommandRefused):
         return tuple(draft.events)
     summary = assess(draft)
-    if draft.events and "figures" in draft.events[0].__struct_fields__:
-        draft.events[0] = msgspec.structs.replace(draft.events[0], figures=figures(summary))
+    answer = next((n for n, event in enumerate(draft.events) if not isinstance(event, e.InterestCharged)), None)
+    if answer is not None and "figures" in draft.events[answer].__struct_fields__:
+        draft.events[answer] = msgspec.structs.replace(draft.events[answer], figures=figures(summary))
     return tuple(draft.events)
 
 
@@ -95,7 +102,7 @@ def create_account(draft: Draft, command: c.CreateAccount) -> None:
 
 def close_account(draft: Draft, command: c.CloseAccount) -> None:
     account = draft.account
-    still_open = len(account.positions) + len(account.reservations)
+    still_open = len(account.positions) + len(account.reservations) + len(account.debts)
     if account.closed_at is not None:
         return refuse(draft, "CloseAccount", Violation(Reason.ALREADY_IN_STATE, account.account_id))
     if still_open:
@@ -146,6 +153,27 @@ def resume_trading(draft: Draft, command: c.ResumeTrading) -> None:
         draft.add(e.BreakerCleared(breaker.kind))
 
 
+def record_equity(draft: Draft, command: c.RecordEquity) -> None:
+    """Nothing where the interval is recorded already. Without a price the figures are left out, and never guessed."""
+    account = draft.account
+    interval = account.interval or Interval(account.created_at, None)
+    if account.closed_at is not None or interval.started_at >= command.ended_at:
+        return
+    summary = draft.summary()
+    known = summary.known
+    draft.add(
+        e.EquityRecorded(
+            started_at=interval.started_at,
+            ended_at=command.ended_at,
+            equity_before=interval.equity,
+            equity=owned(worth(summary)) if known else None,
+            wallet_balance=owned(summary.wallet_value) if known else None,
+            unrealized_pnl=owned(summary.unrealized_pnl) if known else None,
+            causes=interval.causes,
+        )
+    )
+
+
 def look(draft: Draft, command: c.Assess) -> None:
     """Nothing but the assessment that follows every command."""
 
@@ -156,6 +184,8 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.ResetFunds: reset_funds,
     c.ReleaseReservation: release_reservation,
     c.ExpireReservations: expire_reservations,
+    c.CancelOrder: cancel_order,
+    c.MatchOrders: match_orders,
     c.RecordFill: record_fill,
     c.ClosePosition: close_position,
     c.EndReductionStep: end_reduction_step,
@@ -165,5 +195,11 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.SetLimits: set_limits,
     c.HaltTrading: halt_trading,
     c.ResumeTrading: resume_trading,
+    c.Borrow: borrow,
+    c.Repay: repay,
+    c.ChargeInterest: charge_interest,
+    c.ConvertAssets: convert_assets,
+    c.SettleFunding: settle_funding,
     c.Assess: look,
+    c.RecordEquity: record_equity,
 }

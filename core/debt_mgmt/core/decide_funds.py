@@ -8,7 +8,9 @@ from debt_mgmt.core.account import (
     Environment,
     Posting,
 )
+from debt_mgmt.core.collateral import highest_weight
 from debt_mgmt.core.draft import Draft, refuse
+from debt_mgmt.core.loans import debt_margin
 from debt_mgmt.core.margin import (
     collateral_value,
     rate_for,
@@ -16,6 +18,7 @@ from debt_mgmt.core.margin import (
 from debt_mgmt.core.market import Unpriced
 from debt_mgmt.core.money import ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.resets import due_slot
 from debt_mgmt.core.view import AccountView
 
 
@@ -79,13 +82,14 @@ def withdrawable(draft: Draft, asset: str, rate: Decimal) -> Decimal | Violation
     if not view.summary.known:
         return Violation(Reason.MISSING_MARK, view.summary.missing[0])
     stale = view.summary.stale(world.at, world.settings.pre_trade_max_age)
-    if stale and account.positions:
+    if stale and (account.positions or account.debts):
         return Violation(Reason.STALE_MARK, stale[0].symbol)
     free = max(ZERO, account.balances.get(asset, ZERO) - posted_in(draft, asset))
-    weight = collateral_value(asset, Decimal(1), rate, world.house)
-    if weight <= 0:
+    needed = view.used + debt_margin(account, world, view.summary)
+    leaving = view.equity - needed / world.settings.liquidation_threshold
+    weight = rate * highest_weight(world.house.assets.get(asset))
+    if free <= 0 or weight <= 0 or collateral_value(asset, free, rate, world.house) <= leaving:
         return free
-    leaving = view.equity - view.used / world.settings.liquidation_threshold
     return max(ZERO, min(free, leaving / weight))
 
 
@@ -99,7 +103,13 @@ def posted_in(draft: Draft, asset: str) -> Decimal:
 
 
 def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
+    """Back to the start, in one event. A reset for a slot that is not due (any more) does nothing."""
     account, settings = draft.account, draft.world.settings
+    house, at = draft.world.house, draft.world.at
+    if command.slot is not None and command.slot != due_slot(
+        account, house.reset_schedule, house.reset_schedule_since, at
+    ):
+        return None
     if account.environment is not Environment.SANDBOX:
         return refuse(draft, "ResetFunds", Violation(Reason.NOT_SANDBOX, account.account_id))
     if account.closed_at is not None:
@@ -112,4 +122,7 @@ def reset_funds(draft: Draft, command: c.ResetFunds) -> None:
         if balance
         for posting in (Posting("wallet", held, -balance), Posting("external", held, balance))
     ) + deposit_postings(asset, amount)
-    draft.add(e.FundsReset(asset, amount, draft.world.at, command.reason, postings))
+    for debt in account.debts.values():
+        if debt.owed:
+            postings += (Posting("debt", debt.asset, debt.owed), Posting("external", debt.asset, -debt.owed))
+    draft.add(e.FundsReset(asset, amount, at, command.reason, postings, slot=command.slot))

@@ -1,6 +1,6 @@
 """Deciding about orders: margin held and given back, fills, and positions closed on request."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -8,6 +8,7 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
     Environment,
+    MarkUsed,
     Position,
     PositionMode,
     PositionSide,
@@ -60,42 +61,48 @@ def refuse_order(draft: Draft, name: str, result: CheckResult) -> None:
 def reservation_event(
     draft: Draft, command: c.ReserveMargin, view: AccountView, result: CheckResult
 ) -> e.MarginReserved:
-    world, order = draft.world, command.order
+    world = draft.world
     time_to_live: timedelta = command.time_to_live or world.settings.reservation_time_to_live
     mark = result.mark
-    price = result.margin_price
-    if price is None:
-        price = order.price if order.price is not None else ZERO
     started, counted = order_window(draft.account, view.limits.order_rate_interval_seconds or 1, world.at)
     after = view.before if result.reducing else result.after
-    leverage = unit = None
-    if not result.reducing:
-        leverage = leverage_of(draft.account, world.settings, order.symbol)
-        unit = unit_margin(world.house.instruments[order.symbol], price, leverage, result.open_loss)
     return e.MarginReserved(
-        reservation=Reservation(
-            reservation_id=draft.next_id,
-            symbol=order.symbol,
-            position_side=order.position_side,
-            side=order.side,
-            quantity=order.quantity,
-            original_quantity=order.quantity,
-            price=price,
-            created_at=world.at,
-            expires_at=world.at + time_to_live,
-            reduce_only=result.reducing,
-            leverage=leverage,
-            unit_margin=unit,
-            limit_price=order.price,
-            open_loss=result.open_loss,
-            client_order_id=command.client_order_id,
-        ),
+        reservation=reservation_for(draft, result, world.at + time_to_live, command.client_order_id),
         margin_required=result.margin_required if result.margin_required is not None else ZERO,
         margin_available=after.margin_available,
         margin_utilization=after.margin_utilization,
         window_started_at=started,
         orders_in_window=counted if result.reducing else counted + 1,
         mark=mark_used(mark) if mark is not None else None,
+    )
+
+
+def reservation_for(draft: Draft, result: CheckResult, expires_at: datetime, client_order_id: str) -> Reservation:
+    """The margin that an order holds which was checked with this result."""
+    world, order = draft.world, result.order
+    price = result.margin_price
+    if price is None:
+        price = order.price if order.price is not None else ZERO
+    leverage = unit = None
+    if not result.reducing:
+        leverage = leverage_of(draft.account, world.settings, order.symbol)
+        unit = unit_margin(world.house.instruments[order.symbol], price, leverage, result.open_loss)
+    return Reservation(
+        reservation_id=draft.next_id,
+        symbol=order.symbol,
+        position_side=order.position_side,
+        side=order.side,
+        quantity=order.quantity,
+        original_quantity=order.quantity,
+        price=price,
+        created_at=world.at,
+        expires_at=expires_at,
+        reduce_only=result.reducing,
+        leverage=leverage,
+        unit_margin=unit,
+        limit_price=order.price,
+        open_loss=result.open_loss,
+        client_order_id=client_order_id,
     )
 
 
@@ -110,14 +117,15 @@ def release_reservation(draft: Draft, command: c.ReleaseReservation) -> None:
             "ReleaseReservation",
             Violation(Reason.OVER_RELEASE, command.reservation_id, quantity, reservation.quantity),
         )
-    draft.add(e.ReservationReduced(command.reservation_id, quantity, reservation.quantity - quantity, "RELEASED"))
+    left = reservation.quantity - quantity
+    draft.add(e.ReservationReduced(command.reservation_id, quantity, left, "RELEASED", at=draft.world.at))
 
 
 def expire_reservations(draft: Draft, command: c.ExpireReservations) -> None:
     at = draft.world.at
     for reservation in tuple(draft.account.reservations.values()):
         if reservation.expires_at <= at:
-            draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "EXPIRED"))
+            draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "EXPIRED", at=at))
 
 
 def record_fill(draft: Draft, command: c.RecordFill) -> None:
@@ -144,7 +152,8 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
     reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
     if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
         used = min(command.quantity, reservation.quantity)
-        draft.add(e.ReservationReduced(reservation.reservation_id, used, reservation.quantity - used, "FILLED"))
+        left = reservation.quantity - used
+        draft.add(e.ReservationReduced(reservation.reservation_id, used, left, "FILLED", at=draft.world.at))
     if of_plan:
         draft.add(
             e.ReductionStepEnded(
@@ -169,7 +178,13 @@ def as_reduce_only(command: c.RecordFill, position: Position | None) -> c.Record
 
 
 def fill_event(
-    draft: Draft, command: c.RecordFill, instrument: Instrument, position: Position | None
+    draft: Draft,
+    command: c.RecordFill,
+    instrument: Instrument,
+    position: Position | None,
+    *,
+    mark: MarkUsed | None = None,
+    maker: bool = False,
 ) -> e.FillRecorded:
     account, at = draft.account, draft.world.at
     outcome = settle_fill(
@@ -204,6 +219,8 @@ def fill_event(
         reservation_id=command.reservation_id,
         plan_id=command.plan_id,
         step=command.step,
+        mark=mark,
+        maker=maker,
     )
     draft.add(fill)
     if outcome.covered:

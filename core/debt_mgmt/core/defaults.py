@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from debt_mgmt.core.instrument import Instrument, InstrumentKind, Tier, VenueRules
-from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.market import AssetRule, HaircutTier
 from debt_mgmt.core.money import ZERO
 
 TIERS_DATE = "2024-10-24"
@@ -94,16 +94,20 @@ HAIRCUTS = {"BTC": "0.05", "ETH": "0.05", "SOL": "0.10", "XRP": "0.10", "DOGE": 
 
 
 def default_asset_rules(
-    rates: Mapping[str, Mapping[str, Decimal]], haircuts: Mapping[str, Decimal]
+    rates: Mapping[str, Mapping[str, Decimal]],
+    haircuts: Mapping[str, Decimal],
+    tiers: Mapping[str, tuple[HaircutTier, ...]] | None = None,
 ) -> tuple[AssetRule, ...]:
     """The rule of every asset that has a configured rate or haircut, or an instrument to be valued by."""
-    names = sorted({*rates, *haircuts, *COLLATERAL})
+    tiers = tiers or {}
+    names = sorted({*rates, *haircuts, *tiers, *COLLATERAL})
     return tuple(
         AssetRule(
             asset=name,
             haircut=haircuts.get(name, Decimal(HAIRCUTS.get(name, "0"))),
             priced_by=COLLATERAL.get(name, ""),
             rates=dict(rates.get(name, {})),
+            haircut_tiers=tiers.get(name, ()),
         )
         for name in names
     )

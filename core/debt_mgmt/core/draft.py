@@ -5,6 +5,7 @@ from decimal import Decimal
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
+from debt_mgmt.core.causes import with_causes
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.liquidation import plan_id_of
@@ -28,6 +29,7 @@ class Draft:
         return self.folded
 
     def add(self, event: e.Event) -> None:
+        event = with_causes(self.folded, event, self.world)
         self.folded = apply(self.folded, event)
         self.events.append(event)
 

@@ -10,11 +10,13 @@ from debt_mgmt.core.account import (
     Baselines,
     Breaker,
     BreakerKind,
+    Debt,
     Environment,
     Figures,
     Limits,
     MarginMode,
     MarkUsed,
+    PaperOrder,
     Position,
     PositionMode,
     PositionSide,
@@ -27,15 +29,19 @@ from debt_mgmt.core.account import (
     TradingState,
 )
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.interest import BorrowRate
+from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
+from debt_mgmt.core.resets import ResetSchedule
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
     `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
+    `causes` tell by how much an event that moves money changed equity, and why; None: by nothing but prices.
     """
 
 
@@ -52,6 +58,7 @@ class AccountCreated(Event, frozen=True):
     starting_capital: Decimal | None = None
     postings: tuple[Posting, ...] = ()
     figures: Figures | None = None
+    causes: Causes | None = None
 
 
 class AccountClosed(Event, frozen=True):
@@ -72,10 +79,12 @@ class Transferred(Event, frozen=True):
     note: str = ""
     figures: Figures | None = None
     equity_change: Decimal | None = None
+    causes: Causes | None = None
 
 
 class FundsReset(Event, frozen=True):
-    """Paper capital set back to its start: positions, reservations and profit are cleared in this one event."""
+    """Paper capital set back to its start: positions, orders, reservations, debts, profit, breakers and pending work
+    are cleared in this one event. `slot` is that of the schedule, None where somebody asked for it."""
 
     asset: str
     amount: Decimal
@@ -83,6 +92,8 @@ class FundsReset(Event, frozen=True):
     reason: str
     postings: tuple[Posting, ...]
     figures: Figures | None = None
+    slot: datetime | None = None
+    causes: Causes | None = None
 
 
 class MarginReserved(Event, frozen=True):
@@ -96,12 +107,30 @@ class MarginReserved(Event, frozen=True):
 
 
 class ReservationReduced(Event, frozen=True):
-    """`quantity` was given back; `remaining` zero closes it. Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL."""
+    """`quantity` was given back; `remaining` zero closes it, and the paper order that it was held for, if any.
+
+    Cause: RELEASED, EXPIRED, FILLED, RISK_LEVEL; of paper orders also CANCELLED, HALTED, UNFILLED, NOTHING_TO_REDUCE.
+    """
 
     reservation_id: str
     quantity: Decimal
     remaining: Decimal
     cause: str
+    figures: Figures | None = None
+    at: datetime | None = None
+
+
+class OrderPlaced(Event, frozen=True):
+    """A paper order, with the reservation of the same id that holds its margin. Its fills follow as FillRecorded."""
+
+    order: PaperOrder
+    reservation: Reservation
+    margin_required: Decimal
+    margin_available: Decimal | None
+    margin_utilization: Decimal | None
+    window_started_at: datetime
+    orders_in_window: int
+    mark: MarkUsed | None = None
     figures: Figures | None = None
 
 
@@ -129,6 +158,11 @@ class FillRecorded(Event, frozen=True):
     plan_id: str = ""
     step: int = 0
     figures: Figures | None = None
+    causes: Causes | None = None
+    mark: MarkUsed | None = None
+    """That filled a paper order; None for a fill that was told."""
+    maker: bool = False
+    """The paper order had rested at its limit."""
 
 
 class LeverageSet(Event, frozen=True):
@@ -236,6 +270,122 @@ class BankruptcyRecorded(Event, frozen=True):
     asset: str
     postings: tuple[Posting, ...]
     position_key: str = ""
+    causes: Causes | None = None
+
+
+class EquityRecorded(Event, frozen=True):
+    """An interval of the account's history is over: what changed equity in it, and where that left the account.
+
+    What is journaled before it belongs to the interval. Amounts in the account's currency, None where a price was
+    missing; equity counts what stands behind isolated positions.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    equity_before: Decimal | None
+    equity: Decimal | None
+    wallet_balance: Decimal | None
+    unrealized_pnl: Decimal | None
+    causes: Causes = NOTHING
+
+
+class Borrowed(Event, frozen=True):
+    """`amount` of an asset was lent to the account. `debt` is what it owes in the asset afterwards.
+
+    A charge for opening follows as an event of its own. `value` is the amount in the account's currency.
+    """
+
+    asset: str
+    amount: Decimal
+    debt: Debt
+    at: datetime
+    postings: tuple[Posting, ...]
+    value: Decimal | None = None
+    largest_amount: Decimal | None = None
+    """The most that could be borrowed before."""
+    before: Figures | None = None
+    figures: Figures | None = None
+
+
+class Repaid(Event, frozen=True):
+    """`amount` = `interest_paid` + `principal_paid`. `debt` is what is owed afterwards, None when nothing is."""
+
+    asset: str
+    amount: Decimal
+    interest_paid: Decimal
+    principal_paid: Decimal
+    at: datetime
+    postings: tuple[Posting, ...]
+    debt: Debt | None = None
+    value: Decimal | None = None
+    figures: Figures | None = None
+
+
+class InterestCharged(Event, frozen=True):
+    """One charge: amount = principal × rate × periods, rounded up. It is owed at once, and paid when it is repaid.
+
+    `principal` is what it was charged on, which under a compounding clock includes interest owed before. `value` is the
+    amount in the account's currency when it was charged; None where a price was missing.
+    """
+
+    asset: str
+    due_at: datetime
+    principal: Decimal
+    rate: Decimal
+    """Per period."""
+    periods: int
+    amount: Decimal
+    accrued_interest: Decimal
+    """Owed afterwards."""
+    clock: str
+    annual_rate: Decimal
+    postings: tuple[Posting, ...]
+    next_charge_at: datetime | None = None
+    value: Decimal | None = None
+    causes: Causes | None = None
+
+
+class AssetConverted(Event, frozen=True):
+    """`sold_amount` of one asset became `bought_amount` of another, at `price` units bought per unit sold.
+
+    Values in the account's currency, at full price: what lies between them was the cost of converting.
+    """
+
+    sold_asset: str
+    sold_amount: Decimal
+    bought_asset: str
+    bought_amount: Decimal
+    price: Decimal
+    at: datetime
+    postings: tuple[Posting, ...]
+    sold_value: Decimal | None = None
+    bought_value: Decimal | None = None
+    reason: str = ""
+    marks: tuple[MarkUsed, ...] = ()
+    figures: Figures | None = None
+    causes: Causes | None = None
+
+
+class FundingSettled(Event, frozen=True):
+    """Funding of one position at one instant: notional × rate, paid by longs where the rate is above zero.
+
+    `amount` above zero was received. `value` is the amount in the account's currency; None where a price was missing.
+    """
+
+    symbol: str
+    position_side: PositionSide
+    funded_at: datetime
+    rate: Decimal
+    mark: Decimal
+    quantity: Decimal
+    """Held at that instant, in signed contracts."""
+    notional: Decimal
+    """In the settlement asset."""
+    asset: str
+    amount: Decimal
+    postings: tuple[Posting, ...]
+    value: Decimal | None = None
+    causes: Causes | None = None
 
 
 class CommandRefused(Event, frozen=True):
@@ -248,6 +398,11 @@ class CommandRefused(Event, frozen=True):
     margin_utilization: Decimal | None = None
     largest_buy: Decimal | None = None
     largest_sell: Decimal | None = None
+    largest_amount: Decimal | None = None
+    """Of a loan, in its asset."""
+    before: Figures | None = None
+    after: Figures | None = None
+    """The account as it would have been."""
 
 
 class InstrumentPut(Event, frozen=True):
@@ -256,6 +411,21 @@ class InstrumentPut(Event, frozen=True):
 
 class AssetRuleSet(Event, frozen=True):
     rule: AssetRule
+
+
+class ResetScheduleSet(Event, frozen=True):
+    """Paper capital is set back by this schedule; its slots count from `at` on."""
+
+    schedule: ResetSchedule
+    at: datetime
+
+
+class BorrowRateSet(Event, frozen=True):
+    rate: BorrowRate
+
+
+class FundingRatePublished(Event, frozen=True):
+    rate: FundingRate
 
 
 class TradingHalted(Event, frozen=True):
@@ -279,6 +449,7 @@ AccountEvent = (
     | Transferred
     | FundsReset
     | MarginReserved
+    | OrderPlaced
     | ReservationReduced
     | FillRecorded
     | LeverageSet
@@ -297,10 +468,16 @@ AccountEvent = (
     | ReductionStepEnded
     | ReductionEnded
     | BankruptcyRecorded
+    | EquityRecorded
+    | Borrowed
+    | Repaid
+    | InterestCharged
+    | AssetConverted
+    | FundingSettled
     | CommandRefused
 )
-HouseEvent = InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed | CommandRefused
-AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | TradingHalted | TradingResumed
+HouseEvent = InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
+AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed
 
 
 def kind_of(event: Event) -> str:

@@ -83,7 +83,7 @@ def open_part(
         leverage, margin_mode = position.leverage, position.margin_mode
     posted = ZERO
     if margin_mode is MarginMode.ISOLATED:
-        posted = required(initial_margin(instrument, quantity, price, leverage))
+        posted = required(initial_margin(instrument, quantity * side.sign, price, leverage))
     if position is None:
         return Position(
             symbol=instrument.symbol,

@@ -4,22 +4,38 @@ from datetime import datetime
 
 import msgspec
 
-from debt_mgmt.core.commands import Command, HaltHouse, PutInstrument, ResumeHouse, SetAssetRule
+from debt_mgmt.core.commands import (
+    Command,
+    HaltHouse,
+    PublishFundingRate,
+    PutInstrument,
+    ResumeHouse,
+    SetAssetRule,
+    SetBorrowRate,
+    SetResetSchedule,
+)
 from debt_mgmt.core.events import (
     AssetRuleSet,
+    BorrowRateSet,
     CommandRefused,
     Event,
+    FundingRatePublished,
     HouseEvent,
     InstrumentPut,
+    ResetScheduleSet,
     TradingHalted,
     TradingResumed,
 )
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.interest import CLOCKS, BorrowRate
+from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.resets import ResetSchedule
 
 EVERYONE = ""
 HOUSE_KEY = "house"
+FUNDING_RATES_KEPT = 200
+"""Per instrument: at eight hours, more than two months for an account to be settled late."""
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -34,6 +50,12 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     instruments: dict[str, Instrument] = {}
     assets: dict[str, AssetRule] = {}
     halts: dict[str, Halt] = {}
+    borrow_rates: dict[str, tuple[BorrowRate, ...]] = {}
+    """By asset, ascending in time."""
+    funding_rates: dict[str, tuple[FundingRate, ...]] = {}
+    """By symbol, ascending in time, the latest FUNDING_RATES_KEPT."""
+    reset_schedule: ResetSchedule = ResetSchedule()
+    reset_schedule_since: datetime | None = None
 
     def halt_for(self, owner: str) -> Halt | None:
         return self.halts.get(EVERYONE) or self.halts.get(owner)
@@ -51,6 +73,12 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
             if house.assets.get(rule.asset) == rule:
                 return ()
             return (AssetRuleSet(rule=rule),)
+        case SetResetSchedule(schedule=schedule):
+            return () if house.reset_schedule == schedule else (ResetScheduleSet(schedule, at),)
+        case SetBorrowRate():
+            return borrow_rate_set(house, command, at)
+        case PublishFundingRate():
+            return funding_rate_published(house, command)
         case HaltHouse(reason=reason, owner=owner):
             return (TradingHalted(owner=owner, reason=reason, at=at),)
         case ResumeHouse(reason=reason, owner=owner):
@@ -65,6 +93,33 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
     raise AssertionError(f"not a command to the house: {command!r}")
 
 
+def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple[HouseEvent, ...]:
+    """The rate from now on; what was charged before stays charged."""
+    rate = BorrowRate(command.asset, command.annual_rate, command.clock, at)
+    known = house.borrow_rates.get(command.asset, ())
+    if command.clock not in CLOCKS:
+        violation = Violation(Reason.NOT_SUPPORTED, f"interest clock {command.clock}", note=", ".join(CLOCKS))
+        return (CommandRefused("SetBorrowRate", (violation,)),)
+    if known and (known[-1].annual_rate, known[-1].clock) == (rate.annual_rate, rate.clock):
+        return ()
+    return (BorrowRateSet(rate),)
+
+
+def funding_rate_published(house: House, command: PublishFundingRate) -> tuple[HouseEvent, ...]:
+    """Each instant once: the same rate again changes nothing, another one for a past instant is refused."""
+    rate = FundingRate(command.symbol, command.rate, command.mark, command.at)
+    known = house.funding_rates.get(command.symbol, ())
+    if any((one.at, one.rate) == (rate.at, rate.rate) for one in known):
+        return ()
+    if command.symbol not in house.instruments:
+        violation = Violation(Reason.UNKNOWN_INSTRUMENT, command.symbol)
+    elif known and command.at <= known[-1].at:
+        violation = Violation(Reason.ALREADY_IN_STATE, command.symbol, note=f"funding is settled up to {known[-1].at}")
+    else:
+        return (FundingRatePublished(rate),)
+    return (CommandRefused("PublishFundingRate", (violation,)),)
+
+
 def apply_house(house: House | None, event: Event) -> House:
     """The house after one event."""
     house = house or House()
@@ -73,6 +128,14 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(house, instruments={**house.instruments, instrument.symbol: instrument})
         case AssetRuleSet(rule=rule):
             return msgspec.structs.replace(house, assets={**house.assets, rule.asset: rule})
+        case ResetScheduleSet(schedule=schedule, at=at):
+            return msgspec.structs.replace(house, reset_schedule=schedule, reset_schedule_since=at)
+        case BorrowRateSet(rate=rate):
+            known = house.borrow_rates.get(rate.asset, ())
+            return msgspec.structs.replace(house, borrow_rates={**house.borrow_rates, rate.asset: (*known, rate)})
+        case FundingRatePublished(rate=funding):
+            past = (*house.funding_rates.get(funding.symbol, ()), funding)[-FUNDING_RATES_KEPT:]
+            return msgspec.structs.replace(house, funding_rates={**house.funding_rates, funding.symbol: past})
         case TradingHalted(owner=owner, reason=reason, at=at):
             return msgspec.structs.replace(house, halts={**house.halts, owner: Halt(owner, reason, at)})
         case TradingResumed(owner=owner):

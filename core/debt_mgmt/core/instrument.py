@@ -42,6 +42,12 @@ class VenueRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """The venue adds the taker fee of closing to maintenance margin, and so to the liquidation price."""
     effective_from: str = ""
     """ISO date from which these rules hold; empty where unknown."""
+    isolated_margin_base: MarginBase | None = None
+    """The same as initial_margin_base, of isolated positions, where the venue has another one for them."""
+    fee_in_initial: bool = False
+    """The venue adds the taker fee of closing at the bankruptcy price to initial margin."""
+    trigger_is_strict: bool = False
+    """The venue liquidates below maintenance margin only, not at it."""
 
 
 class Instrument(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,8 +116,29 @@ def tier_at(instrument: Instrument, value: Decimal) -> Tier:
 
 
 def initial_margin(instrument: Instrument, quantity: Decimal, price: Decimal, leverage: Decimal) -> Decimal:
-    """notional ÷ leverage, in the settlement asset."""
-    return notional(instrument, quantity, price) / leverage
+    """notional ÷ leverage, in the settlement asset, plus the closing fee at bankruptcy where the venue counts it.
+
+    The sign of `quantity` says the side: where a long ends lies below the price, where a short ends above it.
+    """
+    value = notional(instrument, quantity, price)
+    if not instrument.rules.fee_in_initial:
+        return value / leverage
+    return value / leverage + value * closing_fee_rate(instrument, quantity, leverage)
+
+
+def closing_fee_rate(instrument: Instrument, quantity: Decimal, leverage: Decimal) -> Decimal:
+    """The fee of closing at the bankruptcy price, as a share of the notional: taker × (1 − s ÷ leverage), inverse +.
+
+    Bybit, order cost: fee to close = quantity × bankruptcy price × taker rate.
+    """
+    above = (quantity < 0) is not instrument.inverse
+    return instrument.taker_fee_rate * (ONE + ONE / leverage if above else ONE - ONE / leverage)
+
+
+def margin_share(instrument: Instrument, quantity: Decimal, leverage: Decimal) -> Decimal:
+    """Initial margin as a share of the notional."""
+    fee = closing_fee_rate(instrument, quantity, leverage) if instrument.rules.fee_in_initial else ZERO
+    return ONE / leverage + fee
 
 
 def maintenance_margin(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:

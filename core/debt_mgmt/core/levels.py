@@ -78,12 +78,15 @@ def assess(draft: Draft) -> Summary:
         summary = draft.summary()
         end_finished_reduction(draft, summary)
         return summary
+    cancel_halted_orders(draft)
     for _ in ASCENDING:
         summary = draft.summary()
         if not assess_level(draft, summary):
             break
     else:
         summary = draft.summary()
+    if draft.world.held_prices:
+        say_held_prices(draft, summary)
     if draft.account.level is RiskLevel.UNKNOWN or not summary.known:
         end_finished_reduction(draft, summary)
         return summary
@@ -98,9 +101,25 @@ def assess(draft: Draft) -> Summary:
     return summary
 
 
+def say_held_prices(draft: Draft, summary: Summary) -> None:
+    """Alert, once for each time, an account that is valued by a price which a deviating print did not move."""
+    account, used = draft.account, {mark.symbol: mark for mark in summary.marks}
+    if not account.positions and not account.reservations and not account.debts:
+        return
+    for symbol, held in draft.world.held_prices.items():
+        if used.get(symbol) is not held.mark:
+            continue
+        kind = AlertKind.MARK_QUARANTINED
+        if any(one.kind is kind and one.subject == symbol and one.at >= held.since for one in account.alerts):
+            continue
+        printed = f"{held.printed.source} printed {text(held.printed.price)}"
+        message = f"collateral is valued by {text(held.mark.price)} of {symbol} until what {printed} is confirmed"
+        raise_alert(draft, kind, Severity.WARNING, message, summary, subject=symbol)
+
+
 def unpriced(account: Account, summary: Summary, world: World, max_age: timedelta) -> tuple[str, ...]:
     """Symbols whose price is missing or too old to say how an account with open risk stands."""
-    if not account.positions and not account.reservations:
+    if not account.positions and not account.reservations and not account.debts:
         return ()
     return (*summary.missing, *(mark.symbol for mark in summary.stale(world.at, max_age)))
 
@@ -197,8 +216,24 @@ def enter_reducing(draft: Draft) -> bool:
         )
     adding = risk_adding(account)
     for reservation in adding:
-        draft.add(e.ReservationReduced(reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL"))
+        draft.add(
+            e.ReservationReduced(
+                reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL", at=draft.world.at
+            )
+        )
     return bool(adding)
+
+
+def cancel_halted_orders(draft: Draft) -> None:
+    """Paper orders that add risk do not outlive a halt of the account, of its owner or of the house."""
+    account = draft.account
+    if not account.orders:
+        return
+    halted = account.trading_state is TradingState.HALTED or draft.world.house.halt_for(account.owner) is not None
+    for order in account.orders.values() if halted else ():
+        if not order.reduce_only:
+            left = account.reservations[order.order_id].quantity
+            draft.add(e.ReservationReduced(order.order_id, left, ZERO, "HALTED", at=draft.world.at))
 
 
 def risk_adding(account: Account) -> list[Reservation]:
@@ -354,6 +389,10 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
             for asset, balance in account.balances.items()
             if balance
             for posting in (Posting("wallet", asset, -balance), Posting("insurance", asset, balance))
+        ) + tuple(
+            posting
+            for debt in account.debts.values()
+            for posting in (Posting("debt", debt.asset, debt.owed), Posting("insurance", debt.asset, -debt.owed))
         )
         draft.add(e.BankruptcyRecorded(deficit, account.currency, postings))
         message = f"losses went {text(deficit)} {account.currency} beyond the account's equity"

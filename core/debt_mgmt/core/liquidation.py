@@ -6,7 +6,7 @@ from decimal import Decimal
 from debt_mgmt.core.account import Reduction, ReductionCause, ReductionStep, Side
 from debt_mgmt.core.margin import PositionFigures, Summary, World
 from debt_mgmt.core.money import ONE, ZERO, ceil_to_step, ratio
-from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.settings import RiskSettings, fee_rate
 
 
 def plan_id_of(shard: int, position: int) -> str:
@@ -121,7 +121,7 @@ def cost_rate(one: PositionFigures, settings: RiskSettings) -> Decimal:
         slippage += one.instrument.tick / one.mark.price
         if one.instrument.inverse:
             slippage /= ONE - slippage
-    return slippage + settings.taker_fee_rate * (ONE + slippage)
+    return slippage + fee_rate(one.instrument, settings) * (ONE + slippage)
 
 
 def lots_for(one: PositionFigures, wanted: Decimal, most: Decimal) -> Decimal:

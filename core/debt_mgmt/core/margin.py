@@ -8,6 +8,7 @@ import msgspec
 
 from debt_mgmt.core.account import (
     Account,
+    Debt,
     Environment,
     Figures,
     MarginMode,
@@ -17,16 +18,18 @@ from debt_mgmt.core.account import (
     Reservation,
     Side,
 )
+from debt_mgmt.core.collateral import counted
 from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import (
     Instrument,
     MarginBase,
     initial_margin,
     maintenance_margin,
+    margin_base,
     notional,
     profit,
 )
-from debt_mgmt.core.market import Mark, Unpriced, asset_price
+from debt_mgmt.core.market import HeldPrice, Mark, Unpriced, asset_price
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
 from debt_mgmt.core.settings import RiskSettings
 
@@ -40,6 +43,8 @@ class World(msgspec.Struct, frozen=True):
     at: datetime
     shard: int = 0
     position: int = 0
+    held_prices: Mapping[str, HeldPrice] = {}
+    """By symbol: what assets are valued by instead of the mark. Positions follow the mark."""
 
 
 class PositionFigures(msgspec.Struct, frozen=True):
@@ -63,6 +68,18 @@ class PositionFigures(msgspec.Struct, frozen=True):
     def isolated_equity(self) -> Decimal:
         """What stands behind an isolated position."""
         return self.position.isolated_margin + self.unrealized_pnl
+
+
+class DebtFigures(msgspec.Struct, frozen=True):
+    """One debt; `rate` turns it into the account's currency."""
+
+    debt: Debt
+    rate: Decimal
+
+    @property
+    def value(self) -> Decimal:
+        """Principal and interest in the account's currency, at full price."""
+        return self.debt.owed * self.rate
 
 
 class OpenOrders:
@@ -153,8 +170,8 @@ class OrderUse(msgspec.Struct):
 class Summary(msgspec.Struct, frozen=True):
     """An account at the present marks, in its currency, exact. Unknown where `missing` names what has no price.
 
-    equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions;
-    margin used = initial margin of cross positions + open orders.
+    equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions − debts
+    (principal and accrued interest, at full price); margin used = initial margin of cross positions + open orders.
     """
 
     positions: tuple[PositionFigures, ...]
@@ -173,6 +190,14 @@ class Summary(msgspec.Struct, frozen=True):
     """Sum of the unsigned notionals of all positions."""
     marks: tuple[Mark, ...]
     missing: tuple[str, ...] = ()
+    debts: tuple[DebtFigures, ...] = ()
+    rates: dict[str, Decimal] = {}
+    """Price in the account's currency of every other asset that the figures rest on."""
+
+    @property
+    def debt_value(self) -> Decimal:
+        """All that is owed, in the account's currency."""
+        return sum((one.value for one in self.debts), ZERO)
 
     @property
     def used(self) -> Decimal:
@@ -231,8 +256,10 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
     Marks that were read are added to `used`. Raises Unpriced.
     """
-    house, read = world.house, dict[str, Mark]()
-    rate = asset_price(asset, account.currency, house.assets, house.instruments, world.marks, read)
+    house, read, marks = world.house, dict[str, Mark](), world.marks
+    if world.held_prices:
+        marks = {**marks, **{symbol: held.mark for symbol, held in world.held_prices.items()}}
+    rate = asset_price(asset, account.currency, house.assets, house.instruments, marks, read)
     for symbol in read:
         if usable_mark(account, world, symbol) is None:
             raise Unpriced(symbol)
@@ -242,7 +269,8 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
     rules = instrument.rules
-    margin_price = mark.price if rules.initial_margin_base is MarginBase.MARK else position.entry_price
+    base = margin_base(rules, position.quantity, isolated=position.margin_mode is MarginMode.ISOLATED)
+    margin_price = mark.price if base is MarginBase.MARK else position.entry_price
     keeping_price = mark.price if rules.maintenance_margin_base is MarginBase.MARK else position.entry_price
     return PositionFigures(
         position=position,
@@ -275,8 +303,12 @@ def margin_mode_of(account: Account, symbol: str) -> MarginMode:
 
 
 def unit_margin(instrument: Instrument, price: Decimal, leverage: Decimal, open_loss: Decimal = ZERO) -> Decimal:
-    """Initial margin of one contract at `price`, plus what it loses at once if filled there."""
-    return initial_margin(instrument, ONE, price, leverage) + open_loss
+    """Initial margin of one contract at `price`, plus what it loses at once if filled there.
+
+    Where it depends on the side, the larger of both counts.
+    """
+    costly = ONE if instrument.inverse else -ONE
+    return initial_margin(instrument, costly, price, leverage) + open_loss
 
 
 def summarize(account: Account, world: World) -> Summary:
@@ -307,7 +339,7 @@ def summarize(account: Account, world: World) -> Summary:
         if mark is None:
             missing.append(position.symbol)
             continue
-        used_marks[mark.symbol] = mark
+        used_marks.setdefault(mark.symbol, mark)
         if rate is None:
             continue
         one = position_figures(position, instrument, mark, rate)
@@ -331,6 +363,12 @@ def summarize(account: Account, world: World) -> Summary:
             continue
         total_value += balance * rate
         equity += collateral_value(asset, balance - posted.get(asset, ZERO), rate, house)
+    debts: list[DebtFigures] = []
+    for debt in account.debts.values():
+        rate = rate_of(debt.asset)
+        if rate is not None:
+            debts.append(DebtFigures(debt, rate))
+            equity -= debt.owed * rate
     orders = order_uses(account, world, figures_list, rate_of, missing)
     used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
     return Summary(
@@ -347,6 +385,8 @@ def summarize(account: Account, world: World) -> Summary:
         exposure=exposure,
         marks=tuple(used_marks.values()),
         missing=tuple(dict.fromkeys(missing)),
+        debts=tuple(debts),
+        rates=rates,
     )
 
 
@@ -356,6 +396,8 @@ def with_orders_of(account: Account, world: World, before: Account, summary: Sum
     Both must be of the same house and marks. The positions, which are most of the work, are taken over.
     """
     if account.positions is not before.positions or account.balances is not before.balances or summary.missing:
+        return None
+    if account.debts is not before.debts:
         return None
     orders = orders_with_more(account, world, before, summary)
     if orders is None:
@@ -404,11 +446,8 @@ def orders_with_more(account: Account, world: World, before: Account, summary: S
 
 
 def collateral_value(asset: str, amount: Decimal, rate: Decimal, house: House) -> Decimal:
-    """amount × price × (1 − haircut); a negative amount counts in full."""
-    rule = house.assets.get(asset)
-    if rule is None or amount <= 0 or rule.haircut == 0:
-        return amount * rate
-    return amount * rate * (ONE - rule.haircut)
+    """What `amount` counts for as collateral at `rate`; a negative amount counts in full. See `collateral.counted`."""
+    return counted(house.assets.get(asset), amount, rate)
 
 
 def order_use(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
@@ -25,13 +26,58 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         return (at - self.received_at).total_seconds()
 
 
+class HeldPrice(msgspec.Struct, frozen=True):
+    """A price that assets are valued by while a print that deviates from it waits to be confirmed."""
+
+    mark: Mark
+    """The last trusted one."""
+    printed: Mark
+    """The print that waits."""
+    since: datetime
+
+
+class Tiering(StrEnum):
+    SLICED = "SLICED"
+    """Each part of the amount counts at the haircut of the tier that it lies in."""
+    WHOLE = "WHOLE"
+    """The whole amount counts at the haircut of the tier that it reaches."""
+
+
+class TierMeasure(StrEnum):
+    AMOUNT = "AMOUNT"
+    VALUE = "VALUE"
+    """At full price, in the account's currency."""
+
+
+class HaircutTier(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The haircut up to an amount or value, inclusive; `up_to` None is the last tier."""
+
+    up_to: Decimal | None
+    haircut: Decimal
+
+
 class AssetRule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an asset counts for as collateral, and its price: `rates` by currency, else the mark of `priced_by`."""
+    """What an asset counts for as collateral, and its price: `rates` by currency, else the mark of `priced_by`.
+
+    `haircut_tiers`, where there are any, ascend and take the place of the flat haircut.
+    """
 
     asset: str
     haircut: Decimal = ZERO
     priced_by: str = ""
     rates: dict[str, Decimal] = {}
+    haircut_tiers: tuple[HaircutTier, ...] = ()
+    tiering: Tiering = Tiering.SLICED
+    tiers_by: TierMeasure = TierMeasure.AMOUNT
+
+
+class FundingRate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What longs pay shorts at one instant, as a share of the notional at `mark`; below zero shorts pay."""
+
+    symbol: str
+    rate: Decimal
+    mark: Decimal
+    at: datetime
 
 
 class Unpriced(Exception):

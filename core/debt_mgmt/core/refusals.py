@@ -49,6 +49,8 @@ class Reason(StrEnum):
     ALREADY_IN_STATE = "ALREADY_IN_STATE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
+    NO_DEBT = "NO_DEBT"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -94,16 +96,18 @@ SENTENCES: dict[Reason, str] = {
     Reason.REDUCE_ONLY_WOULD_INCREASE: "a reduce-only order on {subject} has nothing to reduce on that side",
     Reason.NO_POSITION: "there is no position {subject}",
     Reason.RESERVATION_NOT_FOUND: "reservation {subject} is not open",
+    Reason.ORDER_NOT_FOUND: "order {subject} is not open",
     Reason.OVER_RELEASE: "release of {value} is more than the {limit} still held by {subject}",
     Reason.DUPLICATE_FILL: "fill {subject} was recorded before with other terms",
     Reason.INSUFFICIENT_BALANCE: "{value} {subject} asked for, {limit} can leave",
-    Reason.OPEN_POSITIONS: "account {subject} still has {value} open positions or reservations",
+    Reason.OPEN_POSITIONS: "account {subject} still has {value} open positions, reservations or debts",
     Reason.NOT_SANDBOX: "{subject} is not a sandbox account",
     Reason.MARGIN_MODE_WITH_POSITION: "{subject} has an open position or reservation: its margin mode stays",
     Reason.ISOLATED_MARGIN_BELOW_REQUIRED: "isolated margin of {subject} would be {value}, required is {limit}",
     Reason.ALREADY_IN_STATE: "{subject} already is in the state asked for",
     Reason.NOT_SUPPORTED: "{subject} is not supported: {note}",
     Reason.BELOW_INITIAL_MARGIN: "equity after the change {value} would be below the margin used {limit}",
+    Reason.NO_DEBT: "nothing is owed in {subject}",
 }
 
 

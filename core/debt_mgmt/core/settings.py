@@ -6,7 +6,16 @@ from decimal import Decimal
 import msgspec
 
 from debt_mgmt.core.account import Limits
+from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.money import ZERO
+
+
+def fee_rate(instrument: Instrument, settings: "RiskSettings", *, maker: bool = False) -> Decimal:
+    """What a paper fill costs, as a share of its notional."""
+    configured = settings.maker_fee_rate if maker else settings.taker_fee_rate
+    if configured is not None:
+        return configured
+    return instrument.maker_fee_rate if maker else instrument.taker_fee_rate
 
 
 class RiskSettings(msgspec.Struct, frozen=True):
@@ -35,7 +44,16 @@ class RiskSettings(msgspec.Struct, frozen=True):
     )
     slippage_rate: Decimal = ZERO
     """What a sandbox market order is expected to lose against the mark; the liquidation plan reckons with it."""
-    taker_fee_rate: Decimal = ZERO
+    taker_fee_rate: Decimal | None = ZERO
+    """Fee of a paper fill at once; None is the instrument's own rate."""
+    maker_fee_rate: Decimal | None = ZERO
+    """The same of an order that rested."""
+    fill_depth: Decimal | None = None
+    """Most that one mark fills of an account's paper orders on one side, in the settlement asset; None has no limit."""
+    conversion_threshold: Decimal | None = None
+    """A negative balance worth more than this, in the account's currency, is converted; None: on request only."""
+    conversion_ratio: Decimal = Decimal("0.975")
+    """Share of its value that collateral fetches when it is converted."""
     starting_capital: Decimal = Decimal(10_000_000)
     starting_currency: str = "INR"
 

@@ -4,11 +4,13 @@ import math
 from typing import Final, NamedTuple
 
 from debt_mgmt.core.account import Account, MarginMode, RiskLevel, Side
+from debt_mgmt.core.collateral import value_slope
 from debt_mgmt.core.house import House
-from debt_mgmt.core.instrument import MarginBase, tier_at
+from debt_mgmt.core.instrument import MarginBase, margin_share, tier_at
 from debt_mgmt.core.levels import ASCENDING, RANK, thresholds
 from debt_mgmt.core.limits import PEAK_STEP, loss_floor, loss_limits
 from debt_mgmt.core.margin import OrderUse, PositionFigures, Summary, World, collateral_value
+from debt_mgmt.core.market import TierMeasure
 from debt_mgmt.core.money import ONE, ZERO
 from debt_mgmt.core.settings import RiskSettings
 
@@ -135,7 +137,7 @@ def blind_slopes(account: Account, pricing: Pricing) -> Slopes:
     instruments = pricing.house.instruments
     symbols = {position.symbol for position in account.positions.values()}
     held = symbols | {one.symbol for one in account.reservations.values() if not one.reduce_only}
-    assets = {instruments[symbol].settle for symbol in held} | account.balances.keys()
+    assets = {instruments[symbol].settle for symbol in held} | account.balances.keys() | account.debts.keys()
     for asset in assets:
         symbols.update(pricing.terms(asset, account.currency).symbols)
     slopes = Slopes()
@@ -165,7 +167,8 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
             hold_bent(slopes, symbol, Bent(instrument.settle, isolated_slope=has_slope, least=least, most=most))
             continue
         on_mark = instrument.rules.initial_margin_base is MarginBase.MARK
-        needs_slope = abs(contracts) / float(position.leverage) if on_mark else 0.0
+        share = float(margin_share(instrument, position.quantity, position.leverage))
+        needs_slope = abs(contracts) * share if on_mark else 0.0
         adding, opposing = order_sides(summary.orders.get(symbol))
         factor, symbols = pricing.terms(instrument.settle, currency)
         if symbols or opposing:
@@ -180,7 +183,7 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
         scale += (abs(has_slope) + needs_slope) * coordinate
         leg = slopes.plain.get(symbol)
         slopes.plain[symbol] = (has_slope, needs_slope) if leg is None else (has_slope + leg[0], needs_slope + leg[1])
-    fill_purses(slopes, account, summary, pricing)
+    steady = fill_purses(slopes, account, summary, pricing)
     for asset, purse in slopes.purses.items():
         rate = rate_at(purse.terms, world)
         has, needs, own, magnitude = purse.has, purse.needs, purse.isolated, 0.0
@@ -199,6 +202,8 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
     slopes.equity, slopes.used = equity - moved_equity, used - moved_used
     slopes.scale = scale + abs(slopes.equity) + abs(slopes.used) + abs(equity) + abs(used) + abs(isolated)
     set_bounds(slopes, account, summary, world, isolated)
+    if not steady:
+        slopes.floor = ALWAYS
     return slopes
 
 
@@ -218,12 +223,17 @@ def order_sides(use: OrderUse | None) -> tuple[float, float]:
     return float(use.side_margin(along) - use.position_margin), float(opposing)
 
 
-def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pricing) -> None:
-    """Make the purses: of the bent holdings, and of every asset whose rate moves with all that is in it."""
+def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pricing) -> bool:
+    """Make the purses: of the bent holdings, and of every asset whose rate moves with all that is in it.
+
+    False where something in them is in no proportion to its rate, and no bound on a price can say how far it is.
+    """
     house, currency = pricing.house, account.currency
-    assets = {asset for asset, balance in account.balances.items() if balance}
+    assets = {asset for asset, balance in account.balances.items() if balance} | account.debts.keys()
     if not slopes.bent and assets == {currency} and not summary.orders:
-        return
+        return True
+    tiered: list[tuple[str, Bent]] = []
+    steady = True
     for bent in slopes.bent.values():
         slopes.purses.setdefault(bent.asset, Purse(pricing.terms(bent.asset, currency)))
     assets.update(one.instrument.settle for one in summary.positions)
@@ -237,7 +247,18 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
         crossed = [one for one in held if not one.isolated]
         apart = [one for one in held if one.isolated]
         posted = sum((one.position.isolated_margin for one in apart), ZERO)
-        balance = collateral_value(asset, account.balances.get(asset, ZERO) - posted, ONE, house)
+        amount, rule = account.balances.get(asset, ZERO) - posted, house.assets.get(asset)
+        if rule is not None and rule.haircut_tiers and rule.tiers_by is TierMeasure.VALUE and amount > 0:
+            balance, least, most = value_slope(rule, amount, summary.rates[asset])
+            if len(terms.symbols) == 1 and terms.factor:
+                least, most = least / terms.factor * (1 + PRICE_GUARD), most / terms.factor * (1 - PRICE_GUARD)
+                tiered.append((terms.symbols[0], Bent(asset, least=least, most=most)))
+            else:
+                steady = False
+        else:
+            balance = collateral_value(asset, amount, ONE, house)
+        if asset in account.debts:
+            balance -= account.debts[asset].owed
         orders = (use.order_margin() for use in summary.orders.values() if use.instrument.settle == asset)
         purse.has = float(sum((one.unrealized_pnl for one in crossed), balance))
         purse.needs = float(sum((one.initial_margin for one in crossed), ZERO) + sum(orders, ZERO))
@@ -248,6 +269,10 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
                 purse.has -= bent.has_slope * coordinate
                 purse.needs -= bent.needs(coordinate)
                 purse.isolated -= bent.isolated_slope * coordinate
+    for symbol, bent in tiered:
+        held_there = slopes.bent.get(symbol)
+        slopes.bent[symbol] = bent if held_there is None else held_there.with_leg(bent)
+    return steady
 
 
 def coordinate_of(one: PositionFigures) -> float:

@@ -17,7 +17,15 @@ from debt_mgmt.core.market import Mark, Unpriced, asset_price
 from debt_mgmt.core.money import ONE, RATIO_RESOLUTION, ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation
 
-FACTS = (e.FillRecorded, e.Transferred, e.LeverageSet, e.MarginReserved)
+FACTS = (
+    e.FillRecorded,
+    e.Transferred,
+    e.LeverageSet,
+    e.MarginReserved,
+    e.Borrowed,
+    e.Repaid,
+    e.InterestCharged,
+)
 """Events of a change itself; the others are what the service does about it."""
 
 EVENTS_APART = 10_000
@@ -163,13 +171,17 @@ def moves_linearly(account: Account, summary: Summary, world: World) -> bool:
         if (use.position_quantity and against) or not fixed(use.instrument.settle):
             return False
     crossed = [one for one in summary.positions if not one.isolated]
-    posted = [one.instrument.settle for one in summary.positions if one.isolated]
+    posted = (one.instrument.settle for one in summary.positions if one.isolated)
+    held = (asset for asset, balance in account.balances.items() if balance)
+    tiered = (world.house.assets.get(asset) for asset in account.balances)
+    if any(rule is not None and rule.haircut_tiers for rule in tiered):
+        return False
     return all(
         not one.instrument.inverse
         and one.instrument.rules.initial_margin_base is MarginBase.MARK
         and fixed(one.instrument.settle)
         for one in crossed
-    ) and all(fixed(asset) for asset in (*posted, *(asset for asset, held in account.balances.items() if held)))
+    ) and all(fixed(asset) for asset in (*posted, *held, *account.debts))
 
 
 def linear_reach(summary: Summary, threshold: Decimal | None) -> Shocks:

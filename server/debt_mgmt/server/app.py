@@ -6,27 +6,33 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from typing import get_args
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from debt_mgmt.core.account import Account, Limits
-from debt_mgmt.core.commands import PutInstrument, SetAssetRule
+from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
+from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
-from debt_mgmt.server.config import Settings
+from debt_mgmt.server.config import Settings, Weekday, tiered_rule
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
+from debt_mgmt.server.history import FundHistory
+from debt_mgmt.server.history_store import PostgresHistory
 from debt_mgmt.server.http import HttpServer
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
+from debt_mgmt.server.prices.collateral_guard import CollateralGuard
 from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
@@ -98,8 +104,9 @@ async def started(
     demo: bool,
     closers: contextlib.AsyncExitStack,
 ) -> RunningService:
+    history: FundHistory | None = None
     if journal is None:
-        journal = await open_journal(settings, closers)
+        journal, history = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
     say_what_is_not_connected(settings)
     metrics = Metrics()
@@ -111,10 +118,14 @@ async def started(
         risk_settings,
         clock=clock,
         guard=MarkGuard(settings.prices.deviation_guard, timedelta(seconds=settings.prices.mark_max_age_seconds)),
+        collateral=CollateralGuard(
+            settings.prices.collateral_guard, timedelta(seconds=settings.prices.collateral_hold_seconds)
+        ),
         reductions=reductions,
         hub=WatchHub(),
         shards=settings.database.shards,
         snapshot_events=settings.database.snapshot_every,
+        history=history,
     )
     paper = PaperBroker(
         lambda: engine.house,
@@ -137,8 +148,8 @@ async def started(
     return RunningService(engine, port, metrics_port, closers)
 
 
-async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> Journal:
-    """The configured PostgreSQL, or one of our own in the data directory."""
+async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> tuple[Journal, FundHistory]:
+    """The journal and the history behind it, in the configured PostgreSQL or one of our own in the data directory."""
     database = settings.database
     dsn = database.connection()
     if dsn is None:
@@ -148,7 +159,9 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
         dsn = embedded.dsn
     journal = await PostgresJournal.open(dsn, schema=database.schema)
     closers.push_async_callback(journal.close)
-    return journal
+    store = await PostgresHistory.open(dsn, schema=database.schema)
+    closers.push_async_callback(store.close)
+    return journal, FundHistory(store)
 
 
 def broker_of(account: Account, paper: PaperBroker) -> Broker:
@@ -198,18 +211,53 @@ def risk_rules(settings: Settings) -> RiskSettings:
         ),
         slippage_rate=sandbox.slippage_rate,
         taker_fee_rate=sandbox.taker_fee_rate,
+        maker_fee_rate=sandbox.maker_fee_rate,
+        fill_depth=sandbox.fill_depth,
+        conversion_threshold=sandbox.conversion_threshold,
+        conversion_ratio=sandbox.conversion_ratio,
         starting_capital=sandbox.starting_capital,
         starting_currency=sandbox.currency,
     )
 
 
 async def furnish(engine: Engine, settings: Settings) -> None:
-    """Put the default instruments that are not there yet, and the configured asset rules."""
+    """Put the default instruments that are not there yet or follow other rules, and the configured asset rules.
+
+    An instrument that somebody has defined himself is left as it is.
+    """
+    sandbox = settings.sandbox
+    rules = margin_rules(settings, engine.clock().date())
     for instrument in default_instruments():
-        if instrument.symbol not in engine.house.instruments:
-            await engine.submit_house(PutInstrument(instrument), request_id="", actor=SYSTEM)
-    for rule in default_asset_rules(settings.sandbox.rates, settings.sandbox.haircuts):
+        there, wanted = engine.house.instruments.get(instrument.symbol), under(rules, instrument)
+        if there is None or (there != wanted and there in [under(one, instrument) for one in RULE_SETS]):
+            await engine.submit_house(PutInstrument(wanted), request_id="", actor=SYSTEM)
+    tiered = {asset: tiered_rule(asset, table) for asset, table in sandbox.haircut_tiers.items()}
+    tiers = {asset: table for asset, table in rules.haircut_tiers.items() if asset not in sandbox.haircuts}
+    tiers |= {asset: rule.haircut_tiers for asset, rule in tiered.items() if rule is not None}
+    for rule in default_asset_rules(sandbox.rates, {**rules.haircuts, **sandbox.haircuts}, tiers):
         await engine.submit_house(SetAssetRule(rule), request_id="", actor=SYSTEM)
+    for asset, annual_rate in sandbox.borrow_rates.items():
+        command = SetBorrowRate(asset, annual_rate, sandbox.interest_clock or rules.interest_clock)
+        await engine.submit_house(command, request_id="", actor=SYSTEM)
+    await engine.submit_house(SetResetSchedule(reset_schedule(settings)), request_id="", actor=SYSTEM)
+
+
+def margin_rules(settings: Settings, today: date) -> RuleSet:
+    """The rules that the sandbox follows: those in force today, or on the configured day."""
+    day = settings.sandbox.margin_rules_date
+    return rule_set(settings.sandbox.margin_rules, today if day is None else date.fromisoformat(day))
+
+
+def reset_schedule(settings: Settings) -> ResetSchedule:
+    """When sandbox accounts are reset, from the settings."""
+    sandbox = settings.sandbox
+    return ResetSchedule(
+        interval=ResetInterval[sandbox.reset.upper()],
+        weekday=get_args(Weekday).index(sandbox.reset_weekday),
+        month_day=sandbox.reset_day,
+        time_of_day=sandbox.reset_time,
+        zone=sandbox.reset_zone,
+    )
 
 
 async def serve(settings: Settings, engine: Engine, guard: Guard, closers: contextlib.AsyncExitStack) -> int:

@@ -2,19 +2,25 @@
 
 import ipaddress
 import os
+import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
 import msgspec
 
+from debt_mgmt.core.collateral import tier_problems
+from debt_mgmt.core.market import AssetRule, HaircutTier
 from debt_mgmt.server import config_sources as sources
 from debt_mgmt.server.config_sources import Key, Secret, Section
 
 ASSET = "[A-Z0-9]{1,20}"
+ASSET_OR_AMOUNT = r"[A-Z0-9]{1,20}|[0-9]{1,15}\.[0-9]{1,12}"
+TIER_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
@@ -135,6 +141,25 @@ def default_rates() -> dict[str, dict[str, Decimal]]:
     return {"USDT": dollar, "USDC": dollar, "USD": {"INR": Decimal("83")}}
 
 
+ClockName = Literal[
+    "binance_hourly",
+    "bybit_hourly",
+    "okx_hourly",
+    "kraken_4h",
+    "kraken_4h_started",
+    "cryptocom_hourly",
+    "started_hours",
+]
+
+
+def default_borrow_rates() -> dict[str, Decimal]:
+    yearly = {"USDT": "0.08", "USDC": "0.08", "USD": "0.08", "INR": "0.12", "BTC": "0.03", "ETH": "0.03", "SOL": "0.06"}
+    return {asset: Decimal(rate) for asset, rate in yearly.items()}
+
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
 class SandboxSection(Section, frozen=True, kw_only=True):
     """Paper accounts: their capital, what a paper fill costs, and what assets are worth without a mark."""
 
@@ -142,12 +167,50 @@ class SandboxSection(Section, frozen=True, kw_only=True):
         Decimal("10000000")
     )
     currency: Annotated[str, Key("Currency of that capital, in which the account is valued.", pattern=ASSET)] = "INR"
+    reset: Annotated[
+        Literal["never", "daily", "weekly", "monthly"],
+        Key("How often every sandbox account is set back to its capital by itself."),
+    ] = "never"
+    reset_weekday: Annotated[Weekday, Key("Day of a weekly reset.")] = "monday"
+    reset_day: Annotated[
+        int, Key("Day of a monthly reset; in a shorter month, its last day.", "day of the month", least=1, most=31)
+    ] = 1
+    reset_time: Annotated[
+        str, Key("Time of the reset in reset_zone.", "HH:MM", pattern="([01][0-9]|2[0-3]):[0-5][0-9]")
+    ] = "00:00"
+    reset_zone: Annotated[str, Key("Time zone of reset_time.", "IANA name")] = "UTC"
+    margin_rules: Annotated[
+        Literal["house", "binance", "bybit", "okx", "kraken", "coinbase", "cryptocom"],
+        Key("Whose rules the default instruments follow: tiers, fees, and how margin is counted; see docs/margin.md."),
+    ] = "binance"
+    margin_rules_date: Annotated[
+        str | None,
+        Key("The rules in force on this day; null: on the day the service starts.", "date", pattern="[0-9-]{10}"),
+    ] = None
     slippage_rate: Annotated[
         Decimal, Key("A paper fill is this much worse than the mark.", "fraction of the price", least=0, below=1)
     ] = Decimal("0.0005")
-    taker_fee_rate: Annotated[Decimal, Key("Fee of a paper fill.", "fraction of the notional", least=0, below=1)] = (
-        Decimal("0.0005")
-    )
+    taker_fee_rate: Annotated[
+        Decimal | None,
+        Key("Fee of a paper fill at once; null is the instrument's own.", "fraction of the notional", least=0, below=1),
+    ] = None
+    maker_fee_rate: Annotated[
+        Decimal | None,
+        Key(
+            "Fee of a paper fill of an order that rested; null is the instrument's own.",
+            "fraction of the notional",
+            least=-1,
+            below=1,
+        ),
+    ] = None
+    fill_depth: Annotated[
+        Decimal | None,
+        Key(
+            "Most that one mark fills of an account's paper orders on one side of an instrument; null has no limit.",
+            "notional in the settlement asset",
+            above=0,
+        ),
+    ] = None
     rates: Annotated[
         Mapping[str, Mapping[str, Decimal]],
         Key(
@@ -157,6 +220,40 @@ class SandboxSection(Section, frozen=True, kw_only=True):
             pattern=ASSET,
         ),
     ] = msgspec.field(default_factory=default_rates)
+    borrow_rates: Annotated[
+        Mapping[str, Decimal],
+        Key("What the house lends each asset at.", "fraction a year", least=0, pattern=ASSET),
+    ] = msgspec.field(default_factory=default_borrow_rates)
+    interest_clock: Annotated[
+        ClockName | None,
+        Key(
+            "When interest on new loans is charged: the rule of the exchange that it is named after; null: that of "
+            "margin_rules.",
+            ", ".join(get_args(ClockName)),
+        ),
+    ] = None
+    conversion_threshold: Annotated[
+        Decimal | None,
+        Key(
+            "A negative balance worth more than this is bought back with other assets; null: never.",
+            "units of the account's currency",
+            least=0,
+        ),
+    ] = None
+    conversion_ratio: Annotated[
+        Decimal, Key("What an asset fetches when it is converted.", "fraction of its value", above=0, most=1)
+    ] = Decimal("0.975")
+    haircut_tiers: Annotated[
+        Mapping[str, Mapping[str, Decimal]],
+        Key(
+            "Instead of a flat haircut: asset, then amount, then the haircut of what lies below that amount and above "
+            "the one before. What is beyond the largest amount is no collateral.",
+            "fraction",
+            least=0,
+            most=1,
+            pattern=ASSET_OR_AMOUNT,
+        ),
+    ] = msgspec.field(default_factory=dict)
     haircuts: Annotated[
         Mapping[str, Decimal],
         Key(
@@ -255,6 +352,19 @@ class PricesSection(Section, frozen=True, kw_only=True):
             above=0,
         ),
     ] = Decimal("0.20")
+    collateral_guard: Annotated[
+        Decimal,
+        Key(
+            "A mark that jumps further than this moves positions, but not what collateral and debts are valued by, "
+            "until another source prints it too, or the same one for collateral_hold_seconds.",
+            "fraction of the last price",
+            above=0,
+        ),
+    ] = Decimal("0.10")
+    collateral_hold_seconds: Annotated[
+        float,
+        Key("How long one source alone must print such a price until it counts for collateral.", "seconds", least=0),
+    ] = 5.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -349,6 +459,14 @@ ORDER = (
 """Which value must stay under which other one."""
 
 
+def tiered_rule(asset: str, table: Mapping[str, Decimal]) -> AssetRule | None:
+    """The rule that a table of haircuts spells; None where an amount is no number."""
+    if any(TIER_AMOUNT.fullmatch(amount) is None for amount in table):
+        return None
+    rows = sorted((Decimal(amount), haircut) for amount, haircut in table.items())
+    return AssetRule(asset, haircut_tiers=tuple(HaircutTier(amount, haircut) for amount, haircut in rows))
+
+
 def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """What can't be true together: the settings concerned, and the problem in words."""
 
@@ -368,11 +486,23 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
         if values[testnet]:
             yield (testnet,), f"{named(testnet)} must be false: this exchange has no test network"
 
-    zone = "risk_settings.day_zone"
-    try:
-        zoneinfo.ZoneInfo(values[zone])
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
+    day = "sandbox.margin_rules_date"
+    if values[day] is not None:
+        try:
+            date.fromisoformat(values[day])
+        except ValueError:
+            yield (day,), f"{named(day)} must be a date such as 2025-07-01"
+    for zone in ("risk_settings.day_zone", "sandbox.reset_zone"):
+        try:
+            zoneinfo.ZoneInfo(values[zone])
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            yield (zone,), f"{named(zone)} must be a time zone such as UTC or Asia/Kolkata"
+
+    for asset, table in settings.sandbox.haircut_tiers.items():
+        rule = tiered_rule(asset, table)
+        problems = ["amounts must be numbers"] if rule is None else [text for _, text in tier_problems(rule)]
+        for problem in problems:
+            yield ("sandbox.haircut_tiers",), f"{named('sandbox.haircut_tiers')}: of {asset}, {problem}"
 
     address, insecure = "server.address", "server.insecure"
     if int(values[address].rpartition(":")[2]) > 65535:

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -19,18 +19,25 @@ from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
+from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.history import FundHistory, row_of
+from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
+from debt_mgmt.server.prices.collateral_guard import CollateralGuard
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
+from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
+from debt_mgmt.server.resting_orders import PaperMatching
+from debt_mgmt.server.settling import Settling
 from debt_mgmt.server.shard import Committed, Context, Shard
 from debt_mgmt.server.watch import WatchHub
 
@@ -43,6 +50,8 @@ ACCOUNTS_SHOWN = 100
 """Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
+COLLATERAL_DEVIATION = Decimal("0.10")
+COLLATERAL_HOLD = timedelta(seconds=5)
 STATE_VERSION = "2"
 
 
@@ -80,12 +89,15 @@ class Engine:
         hub: WatchHub,
         shards: int,
         snapshot_events: int = 50_000,
+        history: FundHistory | None = None,
+        collateral: CollateralGuard | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
         self.clock = clock
         self.hub = hub
         self.guard = guard
+        self.collateral = collateral or CollateralGuard(COLLATERAL_DEVIATION, COLLATERAL_HOLD)
         self.reductions = reductions
         self.marks: dict[str, Mark] = {}
         self.screen = Screen()
@@ -114,6 +126,10 @@ class Engine:
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.time = PassingTime(self)
+        self.paper = PaperMatching(self)
+        self.recording = Recording(self)
+        self.settling = Settling(self)
+        self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
 
@@ -158,9 +174,12 @@ class Engine:
                 self.home[account.account_id] = shard.number
                 self.unscreened[account.account_id] = account
                 self.time.expects(account.account_id, account.reservations.values())
+                self.settling.notice(account.account_id, account)
+                self.paper.keep(account)
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
+        self.history.start(self.journal, count)
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
@@ -172,6 +191,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
+        await self.history.stop()
         for shard in self.shards.values():
             await shard.stop()
         if hasattr(self, "house_shard"):
@@ -197,7 +217,7 @@ class Engine:
 
     def world(self) -> World:
         """The surroundings of a question asked now."""
-        return World(self.house, self.marks, self.risk, self.clock())
+        return World(self.house, self.marks, self.risk, self.clock(), held_prices=self.collateral.held)
 
     def view(self, account_id: str) -> AccountView:
         """The account prepared for checks; kept while neither it nor its marks change."""
@@ -294,11 +314,13 @@ class Engine:
         return text
 
     def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
-        world = World(self.house, self.marks, self.risk, context.at, context.shard, context.position)
+        world = World(
+            self.house, self.marks, self.risk, context.at, context.shard, context.position, self.collateral.held
+        )
         view = None
         if isinstance(command, c.Assess) and account is not None:
             self.assessing.discard(account.account_id)
-        elif isinstance(command, c.ReserveMargin) and account is not None:
+        elif isinstance(command, c.ReserveMargin | c.PlaceOrder) and account is not None:
             view = self.view_of(account, world)
         return decide(account, command, world, view)  # type: ignore[return-value]
 
@@ -307,6 +329,7 @@ class Engine:
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
         """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
         self.present.clear()
+        self.paper.halted |= any(isinstance(change.event, e.TradingHalted) for change in changes)
         rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
         put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
         if not rules and not put:
@@ -326,6 +349,12 @@ class Engine:
             if kind is e.MarginReserved:
                 self.counters.reserved += 1
                 self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
+            elif kind is e.OrderPlaced:
+                self.counters.reserved += 1
+                self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
+                self.paper.placed(key, event)  # type: ignore[arg-type]
+            elif kind is e.EquityRecorded:
+                self.history.note(row_of(key, number, position, event))  # type: ignore[arg-type]
             elif kind is e.AccountCreated:
                 self.home[key] = number
             elif kind is e.CommandRefused:
@@ -347,6 +376,14 @@ class Engine:
             elif kind is e.ReductionEnded:
                 self.hub.liquidation(key, account.past_reductions[-1], (number, position))
                 self.reductions.notice(key)
+            elif kind is e.FundsReset and account.past_reductions:
+                last = account.past_reductions[-1]
+                if last.ended_at == event.at:  # type: ignore[union-attr]
+                    self.hub.liquidation(key, last, (number, position))
+        for key, account in touched.items():
+            self.paper.keep(account)
+            if account.debts or key in self.settling.overdrawn or min(account.balances.values(), default=ZERO) < 0:
+                self.settling.notice(key, account)
         self.unscreened.update(touched)
         self.hub.changed(touched)
 
@@ -374,9 +411,14 @@ class Engine:
         self.marks.update(moved)
         self.present.clear()
         self.time.blind.difference_update(moved)
+        valuing = {rule.priced_by for rule in self.house.assets.values()}
+        held = [symbol for symbol, mark in moved.items() if symbol in valuing and self.collateral.look(mark)]
         candidates = self.screened({symbol: mark.price for symbol, mark in moved.items()}, recorded)
+        if held:
+            candidates = list(dict.fromkeys([*candidates, *(one for symbol in held for one in self.valued(symbol))]))
         self.hub.marked(moved)
         await self.assess(candidates)
+        await self.paper.match(moved.values())
         if settle:
             for account_id in candidates:
                 await self.reductions.idle(account_id, SETTLE_SECONDS)
@@ -392,6 +434,12 @@ class Engine:
         found.update(dict.fromkeys(self.screen.outside(loaded)))
         return list(found)
 
+    def valued(self, symbol: str) -> list[str]:
+        """Accounts whose assets may be valued by a symbol whose price is held, or was: the screen can't see that."""
+        state = "is held" if symbol in self.collateral.held else "is held no longer"
+        logger.warning("the price of %s that collateral is valued by %s", symbol, state)
+        return self.screen.holders(symbol)
+
     def load_screen(self) -> None:
         """Bring the screen up to the committed state."""
         if not self.unscreened:
@@ -401,7 +449,7 @@ class Engine:
         for account_id, account in pending.items():
             for holders in self.purses.values():
                 holders.discard(account_id)
-            if account.closed_at is not None or not (account.positions or account.reservations):
+            if account.closed_at is not None or not (account.positions or account.reservations or account.debts):
                 self.screen.remove(account_id)
                 if account.closed_at is not None:
                     continue

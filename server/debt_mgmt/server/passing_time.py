@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from debt_mgmt.core.account import Account, Reservation, RiskLevel
-from debt_mgmt.core.commands import ExpireReservations
+from debt_mgmt.core.account import UNTIL_CANCELLED, Account, Reservation, RiskLevel
+from debt_mgmt.core.commands import ExpireReservations, ResetFunds
 from debt_mgmt.core.limits import day_of
+from debt_mgmt.core.resets import due_slot, last_slot
 from debt_mgmt.server.actor import SYSTEM
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
+RESET_TOGETHER = 1000
 EXPIRE = ExpireReservations()
 
 
@@ -32,10 +34,16 @@ class PassingTime:
         self.day = ""
         self.day_behind: set[str] = set()
         """Accounts whose losses are still measured from an earlier day."""
+        self.reset_slot: datetime | None = None
+        """Slot of the reset schedule that was last looked at."""
+        self.reset_behind: list[str] = []
+        """Accounts that may still have to be reset for it."""
 
     def expects(self, account_id: str, reservations: Iterable[Reservation]) -> None:
         """Remember when the reservations of an account expire."""
         for reservation in reservations:
+            if reservation.expires_at == UNTIL_CANCELLED:
+                continue
             heapq.heappush(self.expiries, (reservation.expires_at, account_id))
 
     async def watch(self) -> None:
@@ -49,8 +57,12 @@ class PassingTime:
     async def sweep(self) -> None:
         """Decide now whatever time has brought since the last look."""
         now = self.engine.clock()
+        await self.engine.settling.sweep(now)
+        await self.reset(now)
         await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
         await self.expire(now)
+        await self.engine.paper.catch_up()
+        await self.engine.recording.sweep(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
         """Accounts that hold an instrument whose mark has just become too old, or never came."""
@@ -82,6 +94,29 @@ class PassingTime:
             for account in shard.entities.values()
             if account.breakers and any(breaker.until <= now for breaker in account.breakers.values())
         ]
+
+    async def reset(self, now: datetime) -> None:
+        """Set paper accounts back whose slot has come, also while the service was down; what fails, at the next look.
+
+        Whether an account is due is decided from its own state, so a slot counts once, whoever asks and how often.
+        """
+        house = self.engine.house
+        slot = last_slot(house.reset_schedule, now)
+        if slot != self.reset_slot:
+            self.reset_slot, self.reset_behind = slot, sorted(self.engine.home)
+        due: list[tuple[str, ResetFunds]] = []
+        for account_id in self.reset_behind:
+            found = due_slot(self.engine.account(account_id), house.reset_schedule, house.reset_schedule_since, now)
+            if found is not None:
+                due.append((account_id, ResetFunds("the schedule's reset", found)))
+        self.reset_behind = [account_id for account_id, _ in due]
+        for start in range(0, len(due), RESET_TOGETHER):
+            part = due[start : start + RESET_TOGETHER]
+            resetting = (self.engine.submit(one, command, request_id="", actor=SYSTEM) for one, command in part)
+            outcomes = await asyncio.gather(*resetting, return_exceptions=True)
+            for (account_id, _), outcome in zip(part, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    logger.error("account %s could not be reset: %s", account_id, outcome)
 
     async def expire(self, now: datetime) -> None:
         """Release what has expired; where that can't be done now, at the next look."""

@@ -21,6 +21,7 @@ from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.rpc.account import AccountService
 from debt_mgmt.server.rpc.audit import AuditService
+from debt_mgmt.server.rpc.debt import DebtService
 from debt_mgmt.server.rpc.fund import FundService
 from debt_mgmt.server.rpc.leverage import LeverageService
 from debt_mgmt.server.rpc.market import MarketService
@@ -81,6 +82,7 @@ class Edge:
         )
         self.accounts = AccountService(self.engine)
         self.audit = AuditService(self.engine)
+        self.debt = DebtService(self.engine)
         self.funds = FundService(self.engine)
         self.leverage = LeverageService(self.engine)
         self.market = MarketService(self.engine)

@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
-from debt_mgmt.core.account import Environment, Side
+from debt_mgmt.core.account import Environment
 from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import notional
 from debt_mgmt.core.market import Mark
-from debt_mgmt.core.money import ONE, required
+from debt_mgmt.core.money import required
+from debt_mgmt.core.paper_orders import taker_price
 from debt_mgmt.server.brokers.broker import BrokerFill, BrokerOrder, Rejected, StillOpen, Unreachable
 
 FILLS_KEPT = 10_000
@@ -18,8 +19,9 @@ class PaperBroker:
     """Fills at once. The same client order id gets the same fill; after a restart the journal is its memory."""
 
     def __init__(
-        self, house: Callable[[], House], marks: Mapping[str, Mark], *, slippage_rate: Decimal, fee_rate: Decimal
+        self, house: Callable[[], House], marks: Mapping[str, Mark], *, slippage_rate: Decimal, fee_rate: Decimal | None
     ) -> None:
+        """Without a fee rate, each instrument's own taker rate counts."""
         self.house = house
         self.marks = marks
         self.slippage_rate = slippage_rate
@@ -38,11 +40,9 @@ class PaperBroker:
         mark = self.marks.get(order.symbol)
         if instrument is None or mark is None:
             raise Unreachable(f"{order.symbol} has no price")
-        worse = ONE + self.slippage_rate * order.side.sign
-        rounding = ROUND_CEILING if order.side is Side.BUY else ROUND_FLOOR
-        ticks = (mark.price * worse / instrument.tick).to_integral_value(rounding)
-        price = max(ticks * instrument.tick, instrument.tick) if self.slippage_rate else mark.price
-        fee = required(notional(instrument, order.quantity, price) * self.fee_rate)
+        price = taker_price(instrument, order.side, mark.price, self.slippage_rate)
+        rate = self.fee_rate if self.fee_rate is not None else instrument.taker_fee_rate
+        fee = required(notional(instrument, order.quantity, price) * rate)
         fill = BrokerFill(order.client_order_id, order.quantity, price, fee, instrument.settle)
         self.fills[order.client_order_id] = fill
         if len(self.fills) > FILLS_KEPT:

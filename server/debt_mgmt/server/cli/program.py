@@ -3,10 +3,12 @@
 import typer
 
 from debt_mgmt.client.channel import version
-from debt_mgmt.server.cli import audit
+from debt_mgmt.server.cli import audit, orders
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
+from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
+from debt_mgmt.server.cli.funds import funds, history, pnl
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
 from debt_mgmt.server.cli.serve import serve
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RUN, LOOK, ASK = "Run", "Look", "Ask before you act"
+RUN, LOOK, ASK, ACT = "Run", "Look", "Ask before you act", "Act"
 
 app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
@@ -30,7 +32,14 @@ app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)
 app.command(rich_help_panel=LOOK)(accounts)
+app.command(rich_help_panel=LOOK)(funds)
+app.command(rich_help_panel=LOOK)(debt)
+app.command(rich_help_panel=LOOK)(pnl)
+app.command(rich_help_panel=LOOK)(history)
+app.command(rich_help_panel=ACT)(borrow)
+app.command(rich_help_panel=ACT)(repay)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
+app.add_typer(orders.app, name="order", rich_help_panel=ASK)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)
 

@@ -45,7 +45,7 @@ class PostgresJournal:
         self._dsn = dsn
         self._schema = schema
         self._readers = readers
-        self._appends = Appends(dsn, lambda: _settings(schema, APPEND_SECONDS))
+        self._appends = Appends(dsn, lambda: settings_of(schema, APPEND_SECONDS))
 
     @classmethod
     async def open(
@@ -63,7 +63,7 @@ class PostgresJournal:
         not answer, JournalError when it cannot hold the journal.
         """
         check_schema_name(schema)
-        with _translated(), _misconfigured():
+        with translated(), _misconfigured():
             if migrate:
                 await migrate_schema(dsn, schema=schema, migrations=migrations)
             await _check_database(dsn, schema)
@@ -72,7 +72,7 @@ class PostgresJournal:
                 min_size=0,
                 max_size=readers,
                 timeout=_CONNECT_SECONDS,
-                server_settings=_settings(schema, _SNAPSHOT_SECONDS),
+                server_settings=settings_of(schema, _SNAPSHOT_SECONDS),
             )
         return cls(dsn, schema, pool)
 
@@ -158,7 +158,7 @@ class PostgresJournal:
             "SELECT 1 FROM snapshot WHERE shard = $1 AND position = $2 LIMIT 1", snapshot.shard, snapshot.position
         ):
             return
-        with _translated():
+        with translated():
             async with self._readers.acquire(timeout=_CONNECT_SECONDS) as connection:
                 await connection.copy_records_to_table(
                     "snapshot",
@@ -231,7 +231,7 @@ class PostgresJournal:
             await asyncio.sleep(0)
 
     async def _fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
-        with _translated():
+        with translated():
             async with self._readers.acquire(timeout=_CONNECT_SECONDS) as connection:
                 return list(await connection.fetch(query, *values, timeout=_READ_SECONDS))
 
@@ -316,9 +316,9 @@ async def migrate_schema(dsn: str, *, schema: str = DEFAULT_SCHEMA, migrations: 
     """Create the schema and apply the migrations that it lacks; services that start together take turns."""
     check_schema_name(schema)
     directory = migrations or migrations_directory()
-    with _translated(), _misconfigured():
+    with translated(), _misconfigured():
         connection = await asyncpg.connect(
-            dsn, timeout=_CONNECT_SECONDS, server_settings=_settings(schema, _SNAPSHOT_SECONDS)
+            dsn, timeout=_CONNECT_SECONDS, server_settings=settings_of(schema, _SNAPSHOT_SECONDS)
         )
         try:
             # One lock for all schemas: what was applied is noted in tables that they share.
@@ -333,7 +333,8 @@ async def migrate_schema(dsn: str, *, schema: str = DEFAULT_SCHEMA, migrations: 
 
 async def _check_database(dsn: str, schema: str) -> None:
     """Refuse a database that would change or lose what is written."""
-    connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=_settings(schema, _READ_SECONDS))
+    settings = settings_of(schema, _READ_SECONDS)
+    connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings=settings)
     try:
         encoding = await connection.fetchval("SHOW server_encoding")
         if encoding != "UTF8":
@@ -345,7 +346,7 @@ async def _check_database(dsn: str, schema: str) -> None:
         await connection.close(timeout=_CONNECT_SECONDS)
 
 
-def _settings(schema: str, statement_seconds: float) -> dict[str, str]:
+def settings_of(schema: str, statement_seconds: float) -> dict[str, str]:
     return {
         "search_path": f'"{schema}"',
         "statement_timeout": str(int(statement_seconds * 1000)),
@@ -380,7 +381,7 @@ def _misconfigured() -> Iterator[None]:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """What a database or its connection raises, as a fault of the journal."""
     try:
         yield

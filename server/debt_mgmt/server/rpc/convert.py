@@ -36,9 +36,6 @@ ERA = datetime(1970, 1, 1, tzinfo=UTC)
 PRICE_MOST = Decimal(10) ** 20
 """A price that the wire's grammar can't spell is no price that will be seen."""
 
-ZERO_DEBT = "0"
-"""Nothing can be borrowed in this version, so nothing is owed."""
-
 
 # numbers and times
 
@@ -240,7 +237,12 @@ def cross_pnl(summary: Summary) -> Decimal:
 
 def collateral_value(summary: Summary) -> Decimal:
     """Wallet balances after haircuts, without the margin posted on isolated positions."""
-    return owned(summary.equity) - owned(cross_pnl(summary))
+    return owned(summary.equity) - owned(cross_pnl(summary)) + required(summary.debt_value)
+
+
+def debt_value(account: a.Account, summary: Summary) -> Decimal | None:
+    """All that the account owes, in its currency; None where a price is missing for that."""
+    return required(summary.debt_value) if len(summary.debts) == len(account.debts) else None
 
 
 def margin_status(
@@ -265,7 +267,7 @@ def margin_status(
         maintenance_ratio=optional_text(shown.maintenance_ratio),
         realized_pnl=optional_text(total_in_currency(account.realized_pnl, account, world)),
         realized_pnl_today=optional_text(realized_today(account, world)),
-        debt=ZERO_DEBT,
+        debt=optional_text(debt_value(account, summary)),
         level=RISK_LEVEL.wire[level_now(account, summary, world)],
         trading_state=TRADING_STATE.wire[state],
         trading_state_reason=reason,
@@ -389,7 +391,7 @@ def reservation(one: a.Reservation, account: a.Account, world: World) -> margin_
         initial_margin=optional_text(amount),
         client_order_id=one.client_order_id,
         create_time=timestamp(one.created_at),
-        expire_time=timestamp(one.expires_at),
+        expire_time=timestamp(one.expires_at) if one.expires_at != a.UNTIL_CANCELLED else None,
     )
 
 

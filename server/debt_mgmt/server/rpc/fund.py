@@ -1,8 +1,11 @@
 """FundService: an account's capital, what is put in and taken out, and the way back to the start."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
@@ -10,8 +13,10 @@ from debt_mgmt.core.account import Account, Figures
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.money import ZERO, owned, text
 from debt_mgmt.core.refusals import Reason
+from debt_mgmt.core.resets import next_reset
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, not_implemented, reading, refusal_of, verdict
+from debt_mgmt.server.rpc.answers import carried_out, reading, refusal_of, verdict
+from debt_mgmt.server.rpc.fund_history import list_fund_history
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.server.shard_answers import Committed
 from debt_mgmt.v1 import fund_service_pb2 as wire
@@ -69,14 +74,14 @@ class FundService:
         committed, account = await carried_out(
             engine, account_id, c.ResetFunds(reason), request_id=request_id, actor=call.actor
         )
-        world = engine.world()
+        world = msgspec.structs.replace(engine.world(), at=committed.at)
         return wire.ResetFundsResponse(
             **verdict(engine, account_id, committed),
             funds=funds_message(account, summarize(account, world), world, figures_in(committed.events)),
         )
 
     async def ListFundHistory(self, request: wire.ListFundHistoryRequest, call: "Call") -> wire.ListFundHistoryResponse:
-        raise not_implemented("the history of funds")
+        return await list_fund_history(self.engine, request)
 
 
 def read_transfer(request: wire.DepositRequest | wire.WithdrawRequest, sign: int) -> tuple[str, c.Transfer, str]:
@@ -143,5 +148,12 @@ def funds_message(account: Account, summary: Summary, world: World, shown: Figur
         realized_pnl=convert.optional_text(convert.total_in_currency(account.realized_pnl, account, world)),
         unrealized_pnl=convert.optional_text(unrealized),
         last_reset_time=convert.optional_timestamp(account.last_reset_at),
+        next_reset_time=convert.optional_timestamp(next_reset_of(account, world)),
         reset_count=account.reset_count,
+        realized_pnl_today=convert.optional_text(convert.realized_today(account, world)),
     )
+
+
+def next_reset_of(account: Account, world: World) -> datetime | None:
+    house = world.house
+    return next_reset(account, house.reset_schedule, house.reset_schedule_since, world.at)

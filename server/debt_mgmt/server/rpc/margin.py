@@ -18,7 +18,8 @@ from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import CODEC, carried_out, folded
 from debt_mgmt.server.rpc.checks import Checks
-from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, POSITION_SIDE, SIDE
+from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, SIDE
+from debt_mgmt.server.rpc.orders import PaperOrders, fill_message
 from debt_mgmt.server.rpc.pages import page_of
 from debt_mgmt.server.rpc.validate import Reader, order_of
 from debt_mgmt.server.rpc.watching import Watching
@@ -34,8 +35,8 @@ CLOSE_WAIT_SECONDS = 5.0
 """How long ClosePosition waits for its fills before it answers that they go on."""
 
 
-class MarginService(Checks, Watching):
-    """The handlers. Checks and the stream have files of their own."""
+class MarginService(Checks, PaperOrders, Watching):
+    """The handlers. Checks, paper orders and the stream have files of their own."""
 
     def __init__(self, engine: Engine, max_batch: int) -> None:
         self.engine = engine
@@ -69,11 +70,13 @@ class MarginService(Checks, Watching):
         summaries = [summary for _, summary in pairs]
         message = wire.Portfolio(
             currency=currency,
-            debt=convert.ZERO_DEBT,
             account_count=len(accounts),
             open_positions=sum(len(one.positions) for one in accounts),
             stale=any(one.missing or one.stale(world.at, world.settings.mark_max_age) for one in summaries),
         )
+        debts = [convert.debt_value(one, summary) for one, summary in pairs]
+        if None not in debts:
+            message.debt = text(total(one for one in debts if one is not None))
         realized = [convert.total_in_currency(one.realized_pnl, one, world) for one in accounts]
         if None not in realized:
             message.realized_pnl = text(total(one for one in realized if one is not None))
@@ -265,7 +268,7 @@ class MarginService(Checks, Watching):
             shard, _, position = event.reservation_id.partition("-")
             (row,) = await self.engine.journal.read_rows(int(shard), int(position), int(position))
             made = CODEC.decode_event(row.payload)
-            assert isinstance(made, e.MarginReserved)
+            assert isinstance(made, e.MarginReserved | e.OrderPlaced)
             held = made.reservation
         return convert.reservation(
             msgspec.structs.replace(held, quantity=event.remaining), account, self.engine.world()
@@ -530,21 +533,6 @@ def price_shock(read: Reader, message: wire.PriceShock, path: str) -> c.Simulate
     if fraction <= -1:
         read.problem(f"{path}.fraction", "must be above -1")
     return c.SimulatedPriceShock(symbol, fraction=fraction)
-
-
-def fill_message(event: e.FillRecorded) -> types_pb2.Fill:
-    return types_pb2.Fill(
-        fill_id=event.fill_id,
-        symbol=event.symbol,
-        side=SIDE.wire[event.side],
-        position_side=POSITION_SIDE.wire[event.position_side],
-        quantity=text(event.quantity),
-        price=text(event.price),
-        fee=text(event.fee),
-        fee_asset=event.fee_asset if event.fee else "",
-        realized_pnl=text(event.realized_pnl),
-        fill_time=convert.timestamp(event.at),
-    )
 
 
 def balance_changes(event: e.FillRecorded) -> dict[str, Decimal]:

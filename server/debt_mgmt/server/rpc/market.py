@@ -12,6 +12,7 @@ from debt_mgmt.core import instrument as i
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ZERO, text
+from debt_mgmt.core.venue_rules import HOUSE_RULES, VENUES, rule_set
 from debt_mgmt.server.prices.marks import MarkUpdate, Quarantined, QuarantineReason
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import opening, reading
@@ -34,9 +35,9 @@ TIERS_MOST = 100
 SOURCE_CHARACTERS_MOST = 64
 GIVEN_CHARACTERS_MOST = 100
 
-MARGIN_RULES_DEFAULT = "house"
-MARGIN_RULES = {name: i.VenueRules(rules_id=name) for name in (MARGIN_RULES_DEFAULT, "binance")}
-"""Margin rules by name."""
+MARGIN_RULES_DEFAULT = HOUSE_RULES
+MARGIN_RULES = VENUES
+"""Names of margin rules."""
 
 
 class MarketService:
@@ -162,12 +163,12 @@ def read_instrument(read: Reader, message: wire.Instrument, now: datetime) -> i.
     effective = read.timestamp(message, "effective_time", "instrument.effective_time")
     if effective is not None and effective > now:
         read.problem("instrument.effective_time", "must not lie in the future: a definition holds at once")
-    rules = MARGIN_RULES.get(message.margin_rules or MARGIN_RULES_DEFAULT)
-    if rules is None:
+    name = message.margin_rules or MARGIN_RULES_DEFAULT
+    if name not in MARGIN_RULES:
         read.problem("instrument.margin_rules", f"are not known: {', '.join(MARGIN_RULES)} are")
-        rules = MARGIN_RULES[MARGIN_RULES_DEFAULT]
-    if effective is not None:
-        rules = msgspec.structs.replace(rules, effective_from=date_text(effective))
+        name = MARGIN_RULES_DEFAULT
+    rules = rule_set(name, (effective or now).date()).contract
+    rules = msgspec.structs.replace(rules, effective_from="" if effective is None else date_text(effective))
     if len(message.tiers) > TIERS_MOST:
         read.problem("instrument.tiers", f"has {len(message.tiers)} tiers, at most {TIERS_MOST} are accepted")
     minimum = read.optional(message, "min_notional", read.not_negative, "instrument.min_notional")

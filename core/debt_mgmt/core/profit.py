@@ -1,0 +1,113 @@
+"""Profit and loss by cause: what changed an account's equity in an interval, in parts that sum to the whole."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from debt_mgmt.core.money import ZERO
+
+
+class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What changed equity besides prices, in the account's currency when it happened; what raised it is positive."""
+
+    funding: Decimal = ZERO
+    interest: Decimal = ZERO
+    fees: Decimal = ZERO
+    transfers: Decimal = ZERO
+    liquidation_cost: Decimal = ZERO
+    """Fees and slippage of forced reductions, less what the insurance took over."""
+    realized: Decimal = ZERO
+    """PnL realised, without fees, funding and interest. No cause of its own: it is part of what prices did."""
+    unpriced: bool = False
+    """Money moved that had no price, so that the amounts above are not all."""
+
+    def plus(self, other: "Causes") -> "Causes":
+        return Causes(
+            self.funding + other.funding,
+            self.interest + other.interest,
+            self.fees + other.fees,
+            self.transfers + other.transfers,
+            self.liquidation_cost + other.liquidation_cost,
+            self.realized + other.realized,
+            self.unpriced or other.unpriced,
+        )
+
+    @property
+    def total(self) -> Decimal:
+        return self.funding + self.interest + self.fees + self.transfers + self.liquidation_cost
+
+
+NOTHING = Causes()
+
+
+class Interval(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The interval of an account's history that is under way."""
+
+    started_at: datetime
+    equity: Decimal | None = None
+    """At its start; None where it was not known."""
+    causes: Causes = NOTHING
+
+
+class ProfitAndLoss(msgspec.Struct, frozen=True):
+    """What changed equity, by cause. The parts sum to `total` exactly."""
+
+    price: Decimal
+    funding: Decimal
+    interest: Decimal
+    fees: Decimal
+    transfers: Decimal
+    liquidation_cost: Decimal
+    total: Decimal
+
+
+def profit_and_loss(before: Decimal | None, after: Decimal | None, causes: Causes) -> ProfitAndLoss | None:
+    """The change of equity by cause; None where one of its ends, or a part of it, had no price.
+
+    Money moves by events, each of which says what it changed. Whatever else changed equity, prices did.
+    """
+    if before is None or after is None or causes.unpriced:
+        return None
+    total = after - before
+    return ProfitAndLoss(
+        price=total - causes.total,
+        funding=causes.funding,
+        interest=causes.interest,
+        fees=causes.fees,
+        transfers=causes.transfers,
+        liquidation_cost=causes.liquidation_cost,
+        total=total,
+    )
+
+
+class IntervalLength(StrEnum):
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+
+
+def interval_start(at: datetime, zone: str, length: IntervalLength) -> datetime:
+    """Begin of the interval that `at` lies in, by the calendar of the zone; weeks begin on Monday."""
+    local = at.astimezone(ZoneInfo(zone))
+    if length is IntervalLength.HOUR:
+        return local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if length is IntervalLength.WEEK:
+        midnight -= timedelta(days=midnight.weekday())
+    elif length is IntervalLength.MONTH:
+        midnight = midnight.replace(day=1)
+    return midnight.astimezone(UTC)
+
+
+def interval_end(start: datetime, zone: str, length: IntervalLength) -> datetime:
+    """Begin of the interval after the one that begins at `start`."""
+    if length is IntervalLength.HOUR:
+        following = interval_start(start + timedelta(hours=1), zone, length)
+        return following if following > start else start + timedelta(hours=1)
+    days = {IntervalLength.DAY: 1, IntervalLength.WEEK: 7, IntervalLength.MONTH: 31}[length]
+    local = start.astimezone(ZoneInfo(zone)).replace(hour=12, fold=0) + timedelta(days=days)
+    return interval_start(local, zone, length)
