@@ -15,6 +15,7 @@ from debt_mgmt.server.brokers.broker import (
     Broker,
     BrokerFill,
     BrokerOrder,
+    Denied,
     Rejected,
     StillOpen,
     Unreachable,
@@ -100,7 +101,7 @@ class Reductions:
             try:
                 await self.carry_out(account, reduction, step)
                 wait = RETRY_SECONDS_MIN
-            except Unreachable as error:
+            except (Unreachable, Denied) as error:
                 logger.warning("reduction %s of %s waits: %s", reduction.plan_id, account_id, error)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
@@ -108,7 +109,11 @@ class Reductions:
     async def carry_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
         """Place one order, or find out what became of it, and record the outcome."""
         broker, order_id = self.broker_of(account), step.client_order_id
-        fill = await self.look_up(broker, order_id) if order_id in self.doubtful else None
+        try:
+            fill = await self.look_up(broker, step) if order_id in self.doubtful else None
+        except Rejected as error:
+            await self.end_step(account, reduction, step, f"ended at the broker: {error}")
+            return
         if fill is None:
             position = account.positions.get(position_key(step.symbol, step.position_side))
             if position is None or position.quantity * step.side.sign >= 0:
@@ -164,11 +169,11 @@ class Reductions:
             self.doubtful.discard(order.client_order_id)
             raise
 
-    async def look_up(self, broker: Broker, client_order_id: str) -> BrokerFill | None:
+    async def look_up(self, broker: Broker, step: ReductionStep) -> BrokerFill | None:
         """The fill of an order of unknown outcome; None when the broker never had it, so it may be placed again."""
         wait = RETRY_SECONDS_MIN
         while True:
-            found = await broker.find(client_order_id)
+            found = await broker.find(step.client_order_id, step.symbol)
             if not isinstance(found, StillOpen):
                 return found
             await asyncio.sleep(wait)
