@@ -7,35 +7,12 @@ from enum import StrEnum
 import msgspec
 
 from debt_mgmt.core.money import ZERO
-
-
-class Side(StrEnum):
-    BUY = "BUY"
-    SELL = "SELL"
-
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
-
-    @property
-    def opposite(self) -> "Side":
-        return Side.SELL if self is Side.BUY else Side.BUY
-
-
-class PositionSide(StrEnum):
-    NET = "NET"
-    LONG = "LONG"
-    SHORT = "SHORT"
-
-
-class PositionMode(StrEnum):
-    ONE_WAY = "ONE_WAY"
-    HEDGE = "HEDGE"
-
-
-class MarginMode(StrEnum):
-    CROSS = "CROSS"
-    ISOLATED = "ISOLATED"
+from debt_mgmt.core.sides import MarginMode as MarginMode
+from debt_mgmt.core.sides import PositionMode as PositionMode
+from debt_mgmt.core.sides import PositionSide as PositionSide
+from debt_mgmt.core.sides import Side as Side
+from debt_mgmt.core.sides import position_key as position_key
+from debt_mgmt.core.venue import SyncState, VenueChange
 
 
 class Environment(StrEnum):
@@ -76,10 +53,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def key(self) -> str:
         return position_key(self.symbol, self.side)
-
-
-def position_key(symbol: str, side: PositionSide) -> str:
-    return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -325,4 +298,10 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     starting_asset: str = ""
     reset_count: int = 0
     last_reset_at: datetime | None = None
+    dry_run: bool = False
+    """Reductions are planned and journaled, and no order leaves."""
+    sync: SyncState | None = None
+    """None for sandbox accounts, which have no other side."""
+    pending: dict[str, VenueChange] = {}
+    """Changes asked of the venue and not yet answered, one a symbol."""
     closed_at: datetime | None = None
