@@ -42,6 +42,8 @@ class Book:
         self.modes: dict[str, Mode] = {}
         self.mode_default = Mode.CROSS
         self.hedge = False
+        self.one_way: set[Kind] = set()
+        """Kinds that have one position even on a hedge account."""
         self.fee_rate = Decimal("0.0005")
         self.hourly_rates: dict[str, Decimal] = {}
         self.borrow_limits: dict[str, Decimal] = {}
@@ -77,6 +79,13 @@ class Book:
             if listing.base == asset and listing.quote in DOLLARS and listing.symbol in self.marks:
                 return self.marks[listing.symbol]
         raise Refused(Why.UNKNOWN_SYMBOL, asset)
+
+    def hedged(self, symbol: str) -> bool:
+        """Whether a symbol has two positions."""
+        return self.hedge and self.listing(symbol).kind not in self.one_way
+
+    def legs(self, symbol: str) -> tuple[Leg, ...]:
+        return (Leg.LONG, Leg.SHORT) if self.hedged(symbol) else (Leg.NET,)
 
     def mode_of(self, symbol: str) -> Mode:
         return self.modes.get(symbol, self.mode_default)
@@ -312,7 +321,7 @@ class Book:
         if price is not None and (price <= 0 or price % listing.tick):
             raise Refused(Why.PRICE, str(price))
         spot = listing.kind is Kind.SPOT and leverage is None and not reduce_only
-        if listing.kind is not Kind.SPOT and (leg is Leg.NET) == self.hedge:
+        if listing.kind is not Kind.SPOT and (leg is Leg.NET) == self.hedged(symbol):
             raise Refused(Why.WRONG_LEG, symbol)
         now = self.now()
         order = Order(
@@ -320,7 +329,9 @@ class Book:
         )
         if reduce_only or self.closes(order):
             order.quantity = self.reducible(order)
-        elif not spot:
+        elif spot:
+            self.pay(listing, order)
+        else:
             self.afford(listing, order)
         self.orders[order.order_id] = order
         self.told("order", order.order_id)
@@ -350,6 +361,13 @@ class Book:
         needed = added / (order.leverage or self.leverage_of(order.symbol, order.leg))
         if added > 0 and needed * self.dollars(listing.settle) > self.health().available:
             raise Refused(Why.NOT_ENOUGH, order.symbol)
+
+    def pay(self, listing: Listing, order: Order) -> None:
+        """Raises Refused where what a spot order gives away is not there."""
+        asset = listing.quote if order.buy else listing.base
+        given = order.quantity * (order.price or self.mark(order.symbol)) if order.buy else order.quantity
+        if given > self.balances.get(asset, ZERO):
+            raise Refused(Why.NOT_ENOUGH, f"{given} {asset}")
 
     def execute(self, order: Order, price: Decimal) -> None:
         """Fills what the market has; of an order at the market, the rest is cancelled."""

@@ -91,6 +91,18 @@ class Tier(msgspec.Struct, frozen=True):
     deduction: Decimal = ZERO
 
 
+def stepped(*rows: tuple[str, str, str]) -> tuple[Tier, ...]:
+    """Tiers of (limit, largest leverage, maintenance rate), with the deductions that join them without a jump."""
+    tiers: list[Tier] = []
+    for limit, leverage_max, rate in rows:
+        deduction = ZERO
+        if tiers:
+            before = tiers[-1]
+            deduction = before.limit * (Decimal(rate) - before.maintenance_rate) + before.deduction
+        tiers.append(Tier(Decimal(limit), Decimal(leverage_max), Decimal(rate), deduction))
+    return tuple(tiers)
+
+
 class Listing(msgspec.Struct, frozen=True):
     """An instrument as the venue lists it; `symbol` in the venue's own spelling."""
 

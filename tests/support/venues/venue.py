@@ -59,8 +59,12 @@ class Asked(msgspec.Struct, frozen=True):
     params: dict[str, Any]
     body: Any
     headers: Mapping[str, str]
+    """By their names in capitals."""
     named: dict[str, str]
     """Parts of the path that the route names."""
+    query: str
+    text: str
+    """The query and the body as they were sent, for signatures."""
 
     def __getitem__(self, name: str) -> Any:
         """A parameter; raises Refused where it is missing."""
@@ -333,7 +337,17 @@ class VenueSimulator:
         path = request.rel_url.path
         found = self.route(request.method, path)
         named = {} if found is None else found[1]
-        return Asked(self.book.now(), request.method, path, params, body, dict(request.headers), named)
+        return Asked(
+            self.book.now(),
+            request.method,
+            path,
+            params,
+            body,
+            {name.upper(): value for name, value in request.headers.items()},
+            named,
+            request.rel_url.raw_query_string,
+            text,
+        )
 
     def route(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
         for route in self.routes:
