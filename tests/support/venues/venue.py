@@ -23,7 +23,7 @@ HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gatew
 
 
 class FaultKind(StrEnum):
-    """What goes wrong with a request."""
+    """What goes wrong with a request. A client may repeat a GET, PUT or DELETE by itself when its connection is cut."""
 
     TOO_MANY = "too many requests"
     SERVER_ERROR = "server error"
