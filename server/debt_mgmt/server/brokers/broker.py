@@ -92,7 +92,7 @@ class DenialReason(StrEnum):
 
 
 class Denied(BrokerFault):
-    """The broker does not let us: nothing was done, and trying again without a person changing something is of no use."""
+    """The broker does not let us: nothing was done, and until a person changes something nothing will be."""
 
     def __init__(self, words: str, *, code: str = "", reason: DenialReason = DenialReason.PERMISSION) -> None:
         super().__init__(words, code=code)

@@ -9,7 +9,7 @@ import msgspec
 
 from debt_mgmt.core.account import MarginMode, PositionSide
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.venue import VenueState
+from debt_mgmt.core.venue import VenueBalance, VenueState
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.profiles import VenueProfile
 
@@ -33,8 +33,8 @@ class LiveBroker(Broker, Protocol):
         Raises Rejected (INVALID) for a name that the venue does not trade.
         """
 
-    async def state(self) -> VenueState:
-        """The whole account as the venue's REST interface tells it."""
+    async def state(self, fills_since: datetime | None = None) -> VenueState:
+        """The whole account as the venue's REST interface tells it; with its own trades since a time, if one is given."""
 
     def changes(self) -> AsyncIterator[None]:
         """Yields whenever the venue pushes that the account changed, with no content: read `state` then.
@@ -55,7 +55,13 @@ class LiveBroker(Broker, Protocol):
         """Cancel by the venue's order id; False where the order was gone already."""
 
     async def cancel_all(self) -> int:
-        """Cancel every open order that is not reduce-only; returns how many there were."""
+        """Cancel every open order; returns how many there were."""
+
+    async def loans(self) -> tuple[VenueBalance, ...]:
+        """Balances and debts of a margin wallet that backs no position here (Binance).
+
+        Empty where the venue has one wallet: its debts are in `state`.
+        """
 
     async def borrow(self, asset: str, amount: Decimal) -> None:
         """Borrow once. Never repeated here: after Ambiguous, the next `state` shows whether it happened."""

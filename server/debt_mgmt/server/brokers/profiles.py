@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from debt_mgmt.core.instrument import MarginBase, VenueRules
+
 D = Decimal
 
 
@@ -44,6 +46,17 @@ class ReducePath(StrEnum):
     """The venue's own call to close a position, with a size."""
 
 
+class CancelPath(StrEnum):
+    """How all open orders are cancelled."""
+
+    SYMBOL = "SYMBOL"
+    """One call per symbol that has some."""
+    ACCOUNT = "ACCOUNT"
+    """One call for the whole account."""
+    BATCH = "BATCH"
+    """By their ids, several in a call."""
+
+
 class MarkSource(StrEnum):
     MARK_PRICE = "MARK_PRICE"
     """A call and a stream of their own."""
@@ -59,8 +72,8 @@ class TierSource(StrEnum):
     NOTIONAL = "NOTIONAL"
     CONTRACTS = "CONTRACTS"
     """Bounds in contracts, turned into notional at the mark when they are read."""
-    RISK_PARAMETERS = "RISK_PARAMETERS"
-    """Per base asset: highest leverage and a margin rate per unit."""
+    LEVERAGE_MAX = "LEVERAGE_MAX"
+    """One tier: the highest leverage of the instrument, and half its initial margin as maintenance."""
     LEVERAGE_LIST = "LEVERAGE_LIST"
     """The leverages that a pair may be traded with, and the house's reading of the venue's liquidation rule."""
     NONE = "NONE"
@@ -138,8 +151,6 @@ class VenueProfile(msgspec.Struct, frozen=True, kw_only=True):
     leverage_path: LeveragePath
     leverage_step: Decimal
     margin_mode_path: MarginModePath = MarginModePath.NONE
-    isolated_margin_step: Decimal | None = None
-    """Smallest change of posted margin that the client library sends unrounded; None where it can't be changed."""
     reduce_path: ReducePath = ReducePath.REDUCE_ONLY
     client_order_ids: ClientOrderIds
     mark_source: MarkSource
@@ -150,13 +161,17 @@ class VenueProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Currency of the venue's account totals."""
     interest_interval_seconds: int | None = None
     """Its interest clock; None where nothing is lent."""
-    cancels_all_at_once: bool = True
-    """False: cancel-all is one call per symbol, or per order."""
+    cancel_path: CancelPath = CancelPath.SYMBOL
     capabilities: tuple[Capability, ...]
-    requests_per_second: Decimal
-    """What this service allows itself towards one venue with one key: below the venue's own limit."""
+    weight_per_second: Decimal
+    """Request weight that the venue grants one key, in the client library's weights."""
+    weight_burst: Decimal
+    """How much of it may be used at once after a rest."""
     reserved_share: Decimal = D("0.4")
-    """Of these, the share that only orders, cancels and looking them up may use."""
+    """Of the burst, the share that only orders that reduce, cancels and looking them up may use."""
+    in_order: bool = False
+    """Private requests carry a number that must grow, so they leave one after the other."""
+    rules: VenueRules = VenueRules()
     max_state_age_seconds: int
     """An account's state that is older admits no new risk."""
 
@@ -196,14 +211,16 @@ BYBIT = VenueProfile(
     capabilities=(
         can(Feature.SET_LEVERAGE, "in steps of 0.01, both sides alike"),
         can(Feature.SET_MARGIN_MODE, "for the whole account, not per symbol"),
-        cannot(Feature.ADJUST_ISOLATED_MARGIN, "the client library has no call for it"),
+        can(Feature.ADJUST_ISOLATED_MARGIN),
         can(Feature.HEDGE_MODE),
         can(Feature.REDUCE_ONLY),
         can(Feature.BORROW),
         can(Feature.MARK_PRICE),
         can(Feature.ACCOUNT_STREAM),
     ),
-    requests_per_second=D(8),
+    weight_per_second=D(50),
+    weight_burst=D(250),
+    rules=VenueRules(rules_id="bybit", fee_in_maintenance=True),
     max_state_age_seconds=30,
 )
 
@@ -214,17 +231,16 @@ BINANCE = VenueProfile(
     products="USD-M perpetuals; the cross margin wallet for debt",
     contract_kinds=("linear",),
     testnet=Testnet.DEMO,
-    testnet_note="demo trading (demo-fapi.binance.com); the margin wallet has no test system, so there is no debt there",
+    testnet_note="demo trading (demo-fapi.binance.com); the margin wallet has no test system: no debt there",
     key_read="Enable Reading",
     key_trade="Enable Futures; Enable Spot & Margin Trading and Margin Loan only to borrow; never withdrawal",
     leverage_path=LeveragePath.ENDPOINT,
     leverage_step=D(1),
     margin_mode_path=MarginModePath.SYMBOL,
-    isolated_margin_step=D("0.01"),
     client_order_ids=ClientOrderIds("clientOrderId", 36),
     mark_source=MarkSource.MARK_PRICE,
     tier_source=TierSource.NOTIONAL,
-    health_currency="USD",
+    health_currency="USDT",
     interest_interval_seconds=3600,
     capabilities=(
         can(Feature.SET_LEVERAGE, "whole numbers only"),
@@ -236,7 +252,9 @@ BINANCE = VenueProfile(
         can(Feature.MARK_PRICE),
         can(Feature.ACCOUNT_STREAM),
     ),
-    requests_per_second=D(15),
+    weight_per_second=D(20),
+    weight_burst=D(200),
+    rules=VenueRules(rules_id="binance"),
     max_state_age_seconds=30,
 )
 
@@ -254,13 +272,12 @@ OKX = VenueProfile(
     leverage_path=LeveragePath.ENDPOINT,
     leverage_step=D("0.01"),
     margin_mode_path=MarginModePath.WITH_LEVERAGE,
-    isolated_margin_step=D("0.01"),
     client_order_ids=ClientOrderIds("clientOrderId", 32, dashes=False),
     mark_source=MarkSource.MARK_PRICE,
     tier_source=TierSource.CONTRACTS,
     health_currency="USD",
     interest_interval_seconds=3600,
-    cancels_all_at_once=False,
+    cancel_path=CancelPath.BATCH,
     capabilities=(
         can(Feature.SET_LEVERAGE, "per symbol and margin mode; in isolated hedge mode per leg"),
         can(Feature.SET_MARGIN_MODE, "with the leverage, in one call; it holds for the orders that follow"),
@@ -271,7 +288,9 @@ OKX = VenueProfile(
         can(Feature.MARK_PRICE),
         can(Feature.ACCOUNT_STREAM),
     ),
-    requests_per_second=D(5),
+    weight_per_second=D(9),
+    weight_burst=D(45),
+    rules=VenueRules(rules_id="okx", fee_in_maintenance=True),
     max_state_age_seconds=30,
 )
 
@@ -302,7 +321,11 @@ KRAKEN = VenueProfile(
         cannot(Feature.MARK_PRICE, "none is published for spot: the last trade stands in"),
         cannot(Feature.ACCOUNT_STREAM, "positions are not pushed: the account is polled"),
     ),
-    requests_per_second=D(1),
+    weight_per_second=D(1),
+    weight_burst=D(45),
+    in_order=True,
+    cancel_path=CancelPath.ACCOUNT,
+    rules=VenueRules(rules_id="kraken", initial_margin_base=MarginBase.ENTRY, maintenance_margin_base=MarginBase.ENTRY),
     max_state_age_seconds=60,
 )
 
@@ -324,7 +347,7 @@ COINBASE = VenueProfile(
     tier_source=TierSource.NONE,
     maintenance_rate=D("0.25"),
     health_currency="USD",
-    cancels_all_at_once=False,
+    cancel_path=CancelPath.BATCH,
     capabilities=(
         cannot(Feature.SET_LEVERAGE, "Coinbase lends no leverage here: 1 only"),
         cannot(Feature.SET_MARGIN_MODE, "its futures wallet is always cross"),
@@ -335,7 +358,9 @@ COINBASE = VenueProfile(
         cannot(Feature.MARK_PRICE, "none is published: the last trade stands in"),
         cannot(Feature.ACCOUNT_STREAM, "positions are not pushed: the account is polled"),
     ),
-    requests_per_second=D(8),
+    weight_per_second=D(29),
+    weight_burst=D(145),
+    rules=VenueRules(rules_id="coinbase"),
     max_state_age_seconds=60,
 )
 
@@ -353,8 +378,7 @@ CRYPTOCOM = VenueProfile(
     reduce_path=ReducePath.EXECUTION_INSTRUCTION,
     client_order_ids=ClientOrderIds("client_oid", 36),
     mark_source=MarkSource.VALUATION,
-    tier_source=TierSource.RISK_PARAMETERS,
-    maintenance_rate=D("0.01"),
+    tier_source=TierSource.LEVERAGE_MAX,
     health_currency="USD",
     interest_interval_seconds=3600,
     capabilities=(
@@ -367,7 +391,9 @@ CRYPTOCOM = VenueProfile(
         can(Feature.MARK_PRICE),
         can(Feature.ACCOUNT_STREAM),
     ),
-    requests_per_second=D(10),
+    weight_per_second=D(100),
+    weight_burst=D(500),
+    rules=VenueRules(rules_id="cryptocom"),
     max_state_age_seconds=30,
 )
 
