@@ -239,6 +239,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: more items in one request than allowed."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 20
     """CANCELLED: the call was cancelled. A command may have been recorded: repeat it with the same request_id."""
+    ERROR_REASON_BROKER_NOT_READY: _ErrorReason.ValueType  # 21
+    """FAILED_PRECONDITION: the broker is not enabled, has no key or no such environment, or denies access; the message
+    says which.
+    """
+    ERROR_REASON_BROKER_UNREACHABLE: _ErrorReason.ValueType  # 22
+    """UNAVAILABLE: the broker can't be reached now; the message has its words. Nothing was done."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Sent as google.rpc.ErrorInfo in the status details, domain "debt_mgmt", reason the name without
@@ -291,6 +297,12 @@ ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 19
 """INVALID_ARGUMENT: more items in one request than allowed."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 20
 """CANCELLED: the call was cancelled. A command may have been recorded: repeat it with the same request_id."""
+ERROR_REASON_BROKER_NOT_READY: ErrorReason.ValueType  # 21
+"""FAILED_PRECONDITION: the broker is not enabled, has no key or no such environment, or denies access; the message
+says which.
+"""
+ERROR_REASON_BROKER_UNREACHABLE: ErrorReason.ValueType  # 22
+"""UNAVAILABLE: the broker can't be reached now; the message has its words. Nothing was done."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
