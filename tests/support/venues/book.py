@@ -51,6 +51,8 @@ class Book:
         """The most that one market order is filled with; the rest of it is cancelled."""
         self.holding = False
         """Market orders stay open until `fill_held`."""
+        self.ids_once = True
+        """A client order id is taken for ever; False: while its order is open."""
         self.clock_ahead = timedelta(0)
         self.numbers = count(1_000_001)
         self.told: Callable[[str, str], None] = lambda _what, _subject: None
@@ -312,7 +314,8 @@ class Book:
         Raises Refused.
         """
         listing = self.listing(symbol)
-        if client_order_id and any(order.client_order_id == client_order_id for order in self.orders.values()):
+        known = self.orders.values() if self.ids_once else self.open_orders()
+        if client_order_id and any(order.client_order_id == client_order_id for order in known):
             raise Refused(Why.DUPLICATE_ID, client_order_id)
         if quantity <= 0 or quantity % listing.lot:
             raise Refused(Why.QUANTITY, str(quantity))
