@@ -12,7 +12,7 @@ from debt_mgmt.core.sides import PositionMode as PositionMode
 from debt_mgmt.core.sides import PositionSide as PositionSide
 from debt_mgmt.core.sides import Side as Side
 from debt_mgmt.core.sides import position_key as position_key
-from debt_mgmt.core.venue import SyncState, VenueChange
+from debt_mgmt.core.venue import OrderCancel, SyncState, VenueChange
 
 
 class Environment(StrEnum):
@@ -77,6 +77,8 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     open_loss: Decimal = ZERO
     """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
     client_order_id: str = ""
+    order_id: str = ""
+    """The venue's id, once the order was seen there: it is held until the venue no longer has the order."""
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,6 +134,12 @@ class AlertKind(StrEnum):
     BREAKER_RESET = "BREAKER_RESET"
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_RESUMED = "TRADING_RESUMED"
+    SYNC_LOST = "SYNC_LOST"
+    SYNC_RESTORED = "SYNC_RESTORED"
+    POSITION_CHANGED = "POSITION_CHANGED"
+    DRIFT = "DRIFT"
+    VENUE_REFUSED = "VENUE_REFUSED"
+    DRY_RUN = "DRY_RUN"
 
 
 class Severity(StrEnum):
@@ -304,4 +312,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """None for sandbox accounts, which have no other side."""
     pending: dict[str, VenueChange] = {}
     """Changes asked of the venue and not yet answered, one a symbol."""
+    cancels: dict[str, OrderCancel] = {}
+    """Orders to be cancelled at the venue, by the venue's order id, in the order to do it: before any reduction."""
+    rehearsed: str = ""
+    """What a forced reduction was last planned on in dry run, so that the same plan is not made again and again."""
     closed_at: datetime | None = None

@@ -8,6 +8,7 @@ import msgspec
 from debt_mgmt.core.account import Environment, Limits, MarginMode, PositionMode, PositionSide, Side
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.venue import VenueState
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
@@ -35,6 +36,8 @@ class CreateAccount(Command, frozen=True):
     margin_mode: MarginMode = MarginMode.CROSS
     deposit_asset: str = ""
     deposit_amount: Decimal | None = None
+    dry_run: bool | None = None
+    """None: on for LIVE, off elsewhere."""
 
 
 class CloseAccount(Command, frozen=True):
@@ -137,6 +140,42 @@ class ResumeTrading(Command, frozen=True):
 
 class Assess(Command, frozen=True):
     """Look at the account at the present marks: levels, breakers, baselines, reductions. Changes nothing by itself."""
+
+
+class RecordSync(Command, frozen=True):
+    """The venue's state of the account, as read: from here on it is the truth. Its instruments are known already."""
+
+    state: VenueState
+
+
+class LoseSync(Command, frozen=True):
+    """The venue can't be asked, or its answer can't be used; what was last known is kept, with its age."""
+
+    reason: str
+
+
+class RecordVenueOutcome(Command, frozen=True):
+    """What became of a change asked of the venue: confirmed, with the value read back, or refused in its own words."""
+
+    change_id: str
+    confirmed: bool
+    leverage: Decimal | None = None
+    margin_mode: MarginMode | None = None
+    code: str = ""
+    message: str = ""
+
+
+class RecordCancelOutcome(Command, frozen=True):
+    """What became of an order that was to be cancelled. `gone`: it is no longer open, for whatever reason."""
+
+    order_id: str
+    gone: bool
+    note: str = ""
+
+
+class SetDryRun(Command, frozen=True):
+    dry_run: bool
+    reason: str = ""
 
 
 class PutInstrument(Command, frozen=True):

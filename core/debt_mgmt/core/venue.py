@@ -85,11 +85,13 @@ class VenueFill(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class VenueHealth(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The venue's own figures of the whole account, in `currency`."""
+    """The venue's own figures of the whole account, in `currency` (empty: the account's own)."""
 
     currency: str = ""
     equity: Decimal | None = None
+    """Wallet and open profit, isolated positions included, less debt, before haircuts."""
     initial_margin: Decimal | None = None
+    """Of all positions, isolated ones too, and of open orders."""
     maintenance_margin: Decimal | None = None
     available: Decimal | None = None
     provenance: Provenance = Provenance.VENUE
@@ -121,6 +123,17 @@ class SyncStatus(StrEnum):
     LOST = "LOST"
 
 
+class Drift(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One figure of ours that is further from the venue's than `tolerance`, with what ours was made of."""
+
+    name: str
+    """Such as `equity`, or `liquidation_price bybit:BTCUSDT`."""
+    own: Decimal
+    venue: Decimal
+    tolerance: Decimal
+    inputs: dict[str, Decimal] = {}
+
+
 class SyncState(msgspec.Struct, frozen=True, omit_defaults=True):
     """How well the venue's side of a live account is known. What was last known is kept, with its age."""
 
@@ -132,16 +145,27 @@ class SyncState(msgspec.Struct, frozen=True, omit_defaults=True):
     health: VenueHealth = VenueHealth()
     positions: dict[str, VenuePosition] = {}
     """The venue's own numbers by position key."""
-    orders: dict[str, VenueOrder] = {}
-    """Open orders by the venue's order id."""
     seen: dict[str, Decimal] = {}
-    """Contracts per order id that are in the positions taken over: of the venue's own recent trades."""
+    """Contracts per order id, of the venue's own trades, that are in the positions taken over."""
     reported: dict[str, Decimal] = {}
-    """Contracts per order id that engines reported."""
+    """Contracts per order id that were recorded on this side."""
     touched: dict[str, datetime] = {}
-    """Position key → when a fill last moved it; until a later state is read, the venue's position may lack it."""
-    drift: tuple[str, ...] = ()
-    """Names of the figures that are beyond their tolerance of the venue's."""
+    """When a position (by key), the `balance ASSET`, the `terms SYMBOL` or the `order ID` last changed on this side.
+
+    A state whose reading began before that may lack the change, so it does not undo it.
+    """
+    uncancelled: tuple[str, ...] = ()
+    """Open orders that the venue would not cancel: tried again after each sync, and said once."""
+    drift: dict[str, Drift] = {}
+    """Figures that are beyond their tolerance, by name, as they were when that was found."""
+
+
+class PositionChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A position that the venue has otherwise than it was known here. None: flat."""
+
+    key: str
+    before: Decimal | None
+    after: Decimal | None
 
 
 class VenueChangeKind(StrEnum):
@@ -162,3 +186,17 @@ class VenueChange(msgspec.Struct, frozen=True, omit_defaults=True):
     margin_mode: MarginMode | None = None
     amount: Decimal = ZERO
     """Isolated margin to add (above zero) or to take back."""
+    leverage_before: Decimal | None = None
+    """What is in force until the venue answers. A lower leverage is counted at once: it needs the larger margin."""
+
+
+class OrderCancel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An open order at the venue that is to be cancelled because it adds risk."""
+
+    order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    reservation_id: str
+    requested_at: datetime
+    client_order_id: str = ""
