@@ -101,6 +101,12 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """The account's broker cannot do this; ListBrokers says what it can."""
     REFUSAL_REASON_BELOW_INITIAL_MARGIN: _RefusalReason.ValueType  # 38
     """Equity afterwards would be below the initial margin of the open positions and reservations."""
+    REFUSAL_REASON_ACCOUNT_NOT_SYNCED: _RefusalReason.ValueType  # 60
+    """The account's exchange was never read, is out of sight or was read too long ago. Checked after the halts."""
+    REFUSAL_REASON_DRY_RUN: _RefusalReason.ValueType  # 61
+    """The account is in dry run: nothing is sent to its exchange."""
+    REFUSAL_REASON_CHANGE_PENDING: _RefusalReason.ValueType  # 62
+    """The exchange has not answered the last change on this symbol yet."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a request was refused by the rules. The values up to UTILIZATION_AFTER stand in the order in which an order is
@@ -185,6 +191,12 @@ REFUSAL_REASON_NOT_SUPPORTED: RefusalReason.ValueType  # 37
 """The account's broker cannot do this; ListBrokers says what it can."""
 REFUSAL_REASON_BELOW_INITIAL_MARGIN: RefusalReason.ValueType  # 38
 """Equity afterwards would be below the initial margin of the open positions and reservations."""
+REFUSAL_REASON_ACCOUNT_NOT_SYNCED: RefusalReason.ValueType  # 60
+"""The account's exchange was never read, is out of sight or was read too long ago. Checked after the halts."""
+REFUSAL_REASON_DRY_RUN: RefusalReason.ValueType  # 61
+"""The account is in dry run: nothing is sent to its exchange."""
+REFUSAL_REASON_CHANGE_PENDING: RefusalReason.ValueType  # 62
+"""The exchange has not answered the last change on this symbol yet."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ErrorReason:

@@ -284,6 +284,18 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     """Trading was resumed."""
     ALERT_KIND_MARK_QUARANTINED: _AlertKind.ValueType  # 11
     """The price guard held back a price."""
+    ALERT_KIND_SYNC_LOST: _AlertKind.ValueType  # 30
+    """The account's exchange is out of sight; the last state is kept, with its age."""
+    ALERT_KIND_SYNC_RESTORED: _AlertKind.ValueType  # 31
+    """The account's exchange is in sight again."""
+    ALERT_KIND_POSITION_CHANGED: _AlertKind.ValueType  # 32
+    """The exchange has another position than was known: liquidated there, closed by hand, traded without being told."""
+    ALERT_KIND_DRIFT: _AlertKind.ValueType  # 33
+    """A figure differs from the exchange's beyond its tolerance; the message has both numbers and what they rest on."""
+    ALERT_KIND_VENUE_REFUSED: _AlertKind.ValueType  # 34
+    """The exchange refused a change or a cancel, or did otherwise than asked; the message has its own words."""
+    ALERT_KIND_DRY_RUN: _AlertKind.ValueType  # 35
+    """Dry run: what would have been sent, or that it began or ended."""
 
 class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
     """What an alert tells. Alerts are raised on transition only, and again only after the level was left."""
@@ -312,6 +324,18 @@ ALERT_KIND_TRADING_RESUMED: AlertKind.ValueType  # 10
 """Trading was resumed."""
 ALERT_KIND_MARK_QUARANTINED: AlertKind.ValueType  # 11
 """The price guard held back a price."""
+ALERT_KIND_SYNC_LOST: AlertKind.ValueType  # 30
+"""The account's exchange is out of sight; the last state is kept, with its age."""
+ALERT_KIND_SYNC_RESTORED: AlertKind.ValueType  # 31
+"""The account's exchange is in sight again."""
+ALERT_KIND_POSITION_CHANGED: AlertKind.ValueType  # 32
+"""The exchange has another position than was known: liquidated there, closed by hand, traded without being told."""
+ALERT_KIND_DRIFT: AlertKind.ValueType  # 33
+"""A figure differs from the exchange's beyond its tolerance; the message has both numbers and what they rest on."""
+ALERT_KIND_VENUE_REFUSED: AlertKind.ValueType  # 34
+"""The exchange refused a change or a cancel, or did otherwise than asked; the message has its own words."""
+ALERT_KIND_DRY_RUN: AlertKind.ValueType  # 35
+"""Dry run: what would have been sent, or that it began or ended."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 class _AlertSeverity:
