@@ -155,17 +155,19 @@ class Book:
         """The account in dollars; of some settlement assets only where `assets` is given."""
         counted = list(self.assets() if assets is None else assets)
         equity = sum((self.equity_of(asset) * self.dollars(asset) for asset in counted), ZERO)
-        initial = maintenance = ZERO
+        initial = maintenance = isolated = ZERO
         for position in self.held():
             settle = self.listing(position.symbol).settle
             if settle in counted:
                 initial += self.initial_margin(position) * self.dollars(settle)
                 maintenance += self.maintenance_margin(position) * self.dollars(settle)
+                if position.mode is Mode.ISOLATED:
+                    isolated += self.profit(position) * self.dollars(settle)
         for order in self.open_orders():
             settle = self.listing(order.symbol).settle
             if settle in counted:
                 initial += self.order_margin(order) * self.dollars(settle)
-        return Health(equity, initial, maintenance)
+        return Health(equity, initial, maintenance, isolated)
 
     def liquidation_price(self, position: Position) -> Decimal | None:
         """Where the margin behind the position meets its maintenance margin, all else standing still; None: nowhere."""
@@ -257,8 +259,11 @@ class Book:
 
     def deposit(self, asset: str, amount: Decimal) -> None:
         """Money arrives, or below zero leaves."""
-        self.balances[asset] = self.balances.get(asset, ZERO) + amount
+        self.credit(asset, amount)
         self.told("balance", asset)
+
+    def credit(self, asset: str, amount: Decimal) -> None:
+        self.balances[asset] = self.balances.get(asset, ZERO) + amount
 
     def borrow(self, asset: str, amount: Decimal) -> None:
         """Raises Refused above the limit of the asset; an asset without one can't be borrowed."""
@@ -399,10 +404,10 @@ class Book:
         closed = won = ZERO
         if listing.kind is Kind.SPOT and order.leverage is None and not order.reduce_only:
             for asset, amount in ((listing.base, signed), (listing.quote, -signed * price - fee)):
-                self.deposit(asset, amount)
+                self.credit(asset, amount)
         else:
             closed, won = self.move(order, listing, signed, price)
-            self.deposit(listing.settle, won - fee)
+            self.credit(listing.settle, won - fee)
         before = (order.average or ZERO) * order.filled
         order.filled += quantity
         order.average = (before + quantity * price) / order.filled
@@ -430,8 +435,7 @@ class Book:
         self.told("trade", self.trades[-1].trade_id)
         self.told("order", order.order_id)
         self.told("position", order.symbol)
-        if listing.kind is not Kind.SPOT:
-            self.told("balance", listing.settle)
+        self.told("balance", listing.settle)
 
     def move(self, order: Order, listing: Listing, signed: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
         """Carries a fill into the position; returns the closed part and what it won, in the settlement asset."""

@@ -216,7 +216,9 @@ class Health(msgspec.Struct, frozen=True):
     equity: Decimal
     initial_margin: Decimal
     maintenance_margin: Decimal
+    isolated_profit: Decimal = ZERO
+    """What isolated positions won, which stays with them."""
 
     @property
     def available(self) -> Decimal:
-        return max(ZERO, self.equity - self.initial_margin)
+        return max(ZERO, self.equity - self.initial_margin - self.isolated_profit)
