@@ -93,7 +93,7 @@ class Link:
             "number": str,
             "enableRateLimit": False,
             "timeout": TIMEOUT_MILLISECONDS,
-            "options": {name: value for name, value in OPTIONS[profile.broker].items()},
+            "options": dict(OPTIONS[profile.broker]),
             **(credentials.revealed() if credentials else {}),
             **(client_config or {}),
         }

@@ -34,7 +34,7 @@ class LiveBroker(Broker, Protocol):
         """
 
     async def state(self, fills_since: datetime | None = None) -> VenueState:
-        """The whole account as the venue's REST interface tells it; with its own trades since a time, if one is given."""
+        """The whole account as the venue's REST interface tells it; with its trades since a time, if one is given."""
 
     def changes(self) -> AsyncIterator[None]:
         """Yields whenever the venue pushes that the account changed, with no content: read `state` then.

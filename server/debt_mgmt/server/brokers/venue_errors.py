@@ -195,6 +195,9 @@ def coinbase_code(answer: dict[str, Any]) -> tuple[str, str]:
     found = answer.get("error_response") or answer
     if isinstance(answer.get("errors"), list) and answer["errors"] and isinstance(answer["errors"][0], dict):
         found = {"error": answer["errors"][0].get("id"), "message": answer["errors"][0].get("message")}
+    for result in answer.get("results") or ():
+        if isinstance(result, dict) and not result.get("success", True):
+            found = result
     names = ("preview_failure_reason", "new_order_failure_reason", "failure_reason", "error", "code")
     said = [str(found[name]) for name in names if found.get(name)]
     codes = [one for one in said if not one.startswith("UNKNOWN_") or one == "UNKNOWN_CANCEL_ORDER"] or said
