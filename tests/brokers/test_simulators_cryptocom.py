@@ -190,7 +190,7 @@ async def test_key_signature_and_clock_are_checked() -> None:
         with pytest.raises(ccxt.InvalidNonce):
             await client.fetch_balance()
         venue.mend()
-        for wrong in ({"secret": "other"}, {"apiKey": "other"}):
-            async with client_of(ccxt.pro.cryptocom, venue, **wrong) as other:
+        for key, secret in ((venue.key, "other"), ("other", venue.secret)):
+            async with client_of(ccxt.pro.cryptocom, venue, apiKey=key, secret=secret) as other:
                 with pytest.raises(ccxt.AuthenticationError):
                     await other.fetch_balance()
