@@ -1,4 +1,4 @@
-"""Order ids as each venue takes them: made from the journal's own, the same every time, never those of another house."""
+"""Order ids as each venue takes them: made from the journal's own, the same every time, never another house's."""
 
 import base64
 import hashlib
