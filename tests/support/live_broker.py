@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
-from debt_mgmt.core.account import MarginMode, PositionSide, Side, position_key
+from debt_mgmt.core.account import Account, Environment, MarginMode, PositionSide, position_key
 from debt_mgmt.core.instrument import Instrument, profit
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.venue import VenueBalance, VenueHealth, VenueOrder, VenuePosition, VenueState
@@ -20,6 +21,7 @@ from debt_mgmt.server.brokers.broker import (
     Denied,
     NotPossible,
     Rejected,
+    RejectionReason,
     StillOpen,
     Unreachable,
 )
@@ -27,6 +29,7 @@ from debt_mgmt.server.brokers.live import VenueMark
 from debt_mgmt.server.brokers.profiles import PROFILES, VenueProfile
 from tests.support.instruments import linear
 
+T = TypeVar("T")
 D = Decimal
 FEE_RATE = D("0.0005")
 
@@ -47,7 +50,10 @@ class FakeVenue:
     ) -> None:
         self.name = broker
         self.clock = clock or (lambda: datetime.now(UTC))
-        self.terms = {f"{broker}:{symbol}": linear(f"{broker}:{symbol}") for symbol in symbols}
+        self.terms = {
+            f"{broker}:{symbol}": msgspec.structs.replace(linear(symbol), symbol=f"{broker}:{symbol}")
+            for symbol in symbols
+        }
         self.prices: dict[str, Decimal] = {}
         self.balances: dict[str, Decimal] = {"USDT": D(10_000)}
         self.debts: dict[str, tuple[Decimal, Decimal]] = {}
@@ -63,12 +69,19 @@ class FakeVenue:
         self.latency: dict[str, float] = {}
         self.changed = asyncio.Event()
         self.open_brokers = 0
+        self.open_feeds = 0
+        self.pushes = False
+        """Whether marks are pushed; they are asked for where not."""
+        self.has_marks = True
+        """False: it publishes the last trade only."""
+        self.marked = asyncio.Event()
         self.maximum_leverage = D(100)
 
     # what a test does to it
 
     def mark(self, symbol: str, price: str) -> None:
         self.prices[f"{self.name}:{symbol}"] = D(price)
+        self.marked.set()
 
     def hold(
         self,
@@ -135,10 +148,7 @@ class FakeVenue:
             equity = self.balances["USDT"] + sum((one for one in open_profit if one is not None), ZERO)
         return VenueState(
             at=self.clock(),
-            balances=tuple(
-                VenueBalance(asset, total, debt=self.debts.get(asset, (None, None))[0], interest=self.debts.get(asset, (None, None))[1])
-                for asset, total in self.balances.items()
-            ),
+            balances=tuple(self.balance(asset) for asset in self.balances),
             positions=tuple(held),
             orders=tuple(self.orders.values()),
             health=VenueHealth(currency="USDT", equity=equity),
@@ -147,14 +157,20 @@ class FakeVenue:
             hedge=any(one.side is not PositionSide.NET for one in held),
         )
 
+    def balance(self, asset: str) -> VenueBalance:
+        owed = self.debts.get(asset)
+        principal, interest = owed if owed is not None else (None, None)
+        return VenueBalance(asset, self.balances[asset], debt=principal, interest=interest)
+
     def execute(self, order: BrokerOrder) -> BrokerFill:
         """Fill a market order at the mark. The same client order id again is refused, as venues do."""
         if order.client_order_id in self.executed:
-            raise Rejected("duplicate client order id", code="110072")
+            raise Rejected("duplicate client order id", code="110072", reason=RejectionReason.DUPLICATE)
         key = position_key(order.symbol, order.position_side)
         position = self.positions.get(key)
         if position is None or position.quantity * order.side.sign >= 0:
-            raise Rejected("current position is zero, cannot fix reduce-only order qty", code="110017")
+            reason = RejectionReason.NOTHING_TO_REDUCE
+            raise Rejected("current position is zero, cannot fix reduce-only order qty", code="110017", reason=reason)
         quantity = min(order.quantity, abs(position.quantity))
         price = self.prices[order.symbol]
         terms = self.terms[order.symbol]
@@ -173,7 +189,7 @@ class FakeVenue:
         self.executions[order.client_order_id] += 1
         return fill
 
-    async def answer(self, call: str, what: Callable[[], object], detail: str = "") -> object:
+    async def answer(self, call: str, what: Callable[[], T], detail: str = "") -> T:
         """Do `what`, with the latency and the trouble that wait for `call`."""
         await asyncio.sleep(self.latency.get(call, 0))
         self.calls.append(f"{call} {detail}".strip())
@@ -201,12 +217,14 @@ class FakeBroker:
 
     async def instruments(self, symbols: Sequence[str]) -> list[Instrument]:
         def found() -> list[Instrument]:
-            return [self.venue.terms[symbol] for symbol in symbols if symbol in self.venue.terms]
+            if unknown := [symbol for symbol in symbols if symbol not in self.venue.terms]:
+                raise Rejected(f"no such instrument: {unknown[0]}", reason=RejectionReason.INVALID)
+            return [self.venue.terms[symbol] for symbol in symbols]
 
-        return await self.venue.answer("instruments", found)  # type: ignore[return-value]
+        return await self.venue.answer("instruments", found)
 
     async def state(self) -> VenueState:
-        return await self.venue.answer("state", self.venue.state)  # type: ignore[return-value]
+        return await self.venue.answer("state", self.venue.state)
 
     async def changes(self) -> AsyncIterator[None]:
         while True:
@@ -218,11 +236,11 @@ class FakeBroker:
     async def place(self, order: BrokerOrder) -> BrokerFill:
         assert order.reduce_only
         detail = f"{order.side.value} {order.quantity} {order.symbol} {order.client_order_id}"
-        return await self.venue.answer("place", lambda: self.venue.execute(order), detail)  # type: ignore[return-value]
+        return await self.venue.answer("place", lambda: self.venue.execute(order), detail)
 
     async def find(self, client_order_id: str, symbol: str) -> BrokerFill | StillOpen | None:
         found = self.venue.executed.get
-        return await self.venue.answer("find", lambda: found(client_order_id), client_order_id)  # type: ignore[return-value]
+        return await self.venue.answer("find", lambda: found(client_order_id), client_order_id)
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> Decimal:
         def done() -> Decimal:
@@ -231,14 +249,14 @@ class FakeBroker:
             self.venue.leverage[symbol] = leverage
             return leverage
 
-        return await self.venue.answer("set_leverage", done, f"{symbol} {leverage}")  # type: ignore[return-value]
+        return await self.venue.answer("set_leverage", done, f"{symbol} {leverage}")
 
     async def set_margin_mode(self, symbol: str, mode: MarginMode, leverage: Decimal) -> MarginMode:
         def done() -> MarginMode:
             self.venue.modes[symbol] = mode
             return mode
 
-        return await self.venue.answer("set_margin_mode", done, f"{symbol} {mode.value}")  # type: ignore[return-value]
+        return await self.venue.answer("set_margin_mode", done, f"{symbol} {mode.value}")
 
     async def adjust_isolated_margin(self, symbol: str, side: PositionSide, amount: Decimal) -> None:
         def done() -> None:
@@ -246,12 +264,11 @@ class FakeBroker:
             position = self.venue.positions[key]
             posted = (position.isolated_margin or ZERO) + amount
             self.venue.positions[key] = msgspec.structs.replace(position, isolated_margin=posted)
-            self.venue.balances["USDT"] -= ZERO
 
         await self.venue.answer("adjust_isolated_margin", done, f"{symbol} {amount}")
 
     async def cancel(self, symbol: str, order_id: str) -> bool:
-        return await self.venue.answer(  # type: ignore[return-value]
+        return await self.venue.answer(
             "cancel", lambda: self.venue.orders.pop(order_id, None) is not None, f"{symbol} {order_id}"
         )
 
@@ -261,7 +278,7 @@ class FakeBroker:
             self.venue.orders.clear()
             return count
 
-        return await self.venue.answer("cancel_all", done)  # type: ignore[return-value]
+        return await self.venue.answer("cancel_all", done)
 
     async def borrow(self, asset: str, amount: Decimal) -> None:
         raise NotPossible("this venue lends nothing")
@@ -276,29 +293,67 @@ class FakeBroker:
 
 
 class FakeFeed:
-    """Public marks of a fake venue."""
+    """Public marks of a fake venue: asked for, or pushed where `venue.pushes` says so."""
 
     def __init__(self, venue: FakeVenue) -> None:
         self.venue = venue
+        self.profile = PROFILES[venue.name]
         self.closed = False
+        venue.open_feeds += 1
+
+    def mark(self, symbol: str) -> VenueMark:
+        return VenueMark(symbol, self.venue.prices[symbol], self.venue.has_marks, self.venue.clock())
+
+    async def instruments(self, symbols: Sequence[str] = ()) -> list[Instrument]:
+        terms = self.venue.terms
+        return await self.venue.answer("feed_instruments", lambda: [terms[symbol] for symbol in symbols])
 
     async def marks(self, symbols: Sequence[str]) -> list[VenueMark]:
         def found() -> list[VenueMark]:
-            at = self.venue.clock()
-            return [
-                VenueMark(symbol, self.venue.prices[symbol], True, at)
-                for symbol in symbols
-                if symbol in self.venue.prices
-            ]
+            if missing := [symbol for symbol in symbols if symbol not in self.venue.prices]:
+                raise Unreachable(f"no price for {missing[0]}")
+            return [self.mark(symbol) for symbol in symbols]
 
-        return await self.venue.answer("marks", found)  # type: ignore[return-value]
+        return await self.venue.answer("marks", found, ",".join(symbols))
 
     async def watch(self, symbols: Sequence[str]) -> AsyncIterator[VenueMark]:
-        raise NotPossible("this venue pushes no marks")
-        yield
+        if not self.venue.pushes:
+            raise NotPossible("this venue pushes no marks")
+        await self.venue.answer("watch", lambda: None, ",".join(symbols))
+        while True:
+            self.venue.marked.clear()
+            for symbol in symbols:
+                if symbol in self.venue.prices:
+                    yield self.mark(symbol)
+            await self.venue.marked.wait()
 
     async def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self.venue.open_feeds -= 1
+
+
+class FakeVenues:
+    """The venues of a test: those given are enabled, and no others."""
+
+    def __init__(self, *venues: FakeVenue) -> None:
+        self.venues = {venue.name: venue for venue in venues}
+        self.denied: Denied | None = None
+        """Raised where a connection is asked for, as with a malformed key."""
+
+    def problem(self, broker: str, environment: Environment) -> str:
+        return "" if broker in self.venues else f"{broker} is not enabled: set brokers.{broker}.enabled"
+
+    def symbols(self, broker: str) -> tuple[str, ...]:
+        return ()
+
+    async def open(self, account: Account) -> FakeBroker:
+        if self.denied is not None:
+            raise self.denied
+        return FakeBroker(self.venues[account.broker])
+
+    async def feed(self, broker: str, environment: Environment) -> FakeFeed:
+        return FakeFeed(self.venues[broker])
 
 
 UNREACHABLE = Unreachable("connection refused")

@@ -27,6 +27,7 @@ from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
+from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.marks import MarkGuard, MarkUpdate, Quarantined
@@ -80,6 +81,7 @@ class Engine:
         hub: WatchHub,
         shards: int,
         snapshot_events: int = 50_000,
+        live: LiveAccounts | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
@@ -91,6 +93,8 @@ class Engine:
         self.screen = Screen()
         hub.holders = self.valued_by
         reductions.engine = self
+        self.live = live or LiveAccounts()
+        self.live.engine = self
         self.counters = EngineCounters()
         self.started_at = clock()
         self.shard_count = shards
@@ -161,6 +165,7 @@ class Engine:
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
+                self.live.notice(account.account_id, account)
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
@@ -172,6 +177,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
+        await self.live.stop()
         for shard in self.shards.values():
             await shard.stop()
         if hasattr(self, "house_shard"):
@@ -243,15 +249,25 @@ class Engine:
         return int.from_bytes(digest, "big") % self.shard_count + 1
 
     async def submit(
-        self, account_id: str, command: c.Command, *, request_id: str, actor: Actor, owner: str = ""
+        self,
+        account_id: str,
+        command: c.Command,
+        *,
+        request_id: str,
+        actor: Actor,
+        owner: str = "",
+        digest: bytes | None = None,
     ) -> Committed[e.AccountEvent]:
-        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount."""
+        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount.
+
+        `digest` stands for the command where what was asked for is not all that is in it.
+        """
         number = self.home.get(account_id)
         if number is None:
             if not isinstance(command, c.CreateAccount):
                 raise Fault(FaultReason.ACCOUNT_NOT_FOUND, f"account {account_id} is not known", account_id=account_id)
             return await self.create(account_id, command, request_id, actor, owner)
-        return await self.submit_to(number, account_id, command, request_id, actor)
+        return await self.submit_to(number, account_id, command, request_id, actor, digest)
 
     async def create(
         self, account_id: str, command: c.CreateAccount, request_id: str, actor: Actor, owner: str
@@ -264,14 +280,20 @@ class Engine:
             self.creating.pop(account_id, None)
 
     async def submit_to(
-        self, number: int, account_id: str, command: c.Command, request_id: str, actor: Actor
+        self,
+        number: int,
+        account_id: str,
+        command: c.Command,
+        request_id: str,
+        actor: Actor,
+        digest: bytes | None = None,
     ) -> Committed[e.AccountEvent]:
         return await self.shards[number].submit(
             account_id,
             command,
             request_id=request_id,
             fact_id=fact_id_of(command),
-            digest=digest_of(command),
+            digest=digest if digest is not None else digest_of(command),
             actor=self.actor_text(actor),
         )
 
@@ -347,8 +369,15 @@ class Engine:
             elif kind is e.ReductionEnded:
                 self.hub.liquidation(key, account.past_reductions[-1], (number, position))
                 self.reductions.notice(key)
+            elif kind is e.CancelsRequested:
+                self.reductions.notice(key)
+            elif kind is e.VenueChangeRefused:
+                self.live.refused(key, event)  # type: ignore[arg-type]
         self.unscreened.update(touched)
         self.hub.changed(touched)
+        for key, account in touched.items():
+            if account.sync is not None:
+                self.live.notice(key, account)
 
     # prices
 
@@ -524,7 +553,7 @@ class Engine:
         """Why accounts are not protected at this moment; empty when they are."""
         reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.time.blind) if self.screen.holders(symbol)]
         reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in self.shards.values() if shard.halted]
-        return reasons
+        return reasons + self.live.problems()
 
 
 ASSESS = c.Assess()

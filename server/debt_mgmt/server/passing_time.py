@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from debt_mgmt.core.account import Account, Reservation, RiskLevel
 from debt_mgmt.core.commands import ExpireReservations
 from debt_mgmt.core.limits import day_of
+from debt_mgmt.core.sync import unsynced
 from debt_mgmt.server.actor import SYSTEM
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class PassingTime:
     async def sweep(self) -> None:
         """Decide now whatever time has brought since the last look."""
         now = self.engine.clock()
-        await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
+        concerned = [*self.newly_blind(now), *self.newly_unsynced(now), *self.on_a_new_day(now), *self.cooled_down(now)]
+        await self.engine.assess(concerned)
         await self.expire(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
@@ -65,6 +67,15 @@ class PassingTime:
                 engine.load_screen()
                 found.update(engine.screen.holders(symbol))
         return sorted(found)
+
+    def newly_unsynced(self, now: datetime) -> list[str]:
+        """Live accounts whose venue was last read too long ago, which nothing has said yet."""
+        found = []
+        for account_id in self.engine.live.supervisors:
+            account = self.engine.account(account_id)
+            if account.level is not RiskLevel.UNKNOWN and unsynced(account, self.engine.risk, now):
+                found.append(account_id)
+        return found
 
     def on_a_new_day(self, now: datetime) -> list[str]:
         """Accounts whose day is to begin, also where it should have while the service was down."""

@@ -1,22 +1,30 @@
-"""All live accounts: a supervisor for each, the marks of their venues, and what became of the changes they asked for."""
+"""All live accounts: a supervisor for each, the marks of their venues, and who waits for what was asked of them."""
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Environment
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.server.actor import Actor
-from debt_mgmt.server.brokers.broker import Ambiguous, Broker, BrokerFault, BrokerFill, BrokerOrder, Rejected, StillOpen, Unreachable
+from debt_mgmt.server.brokers.broker import (
+    Ambiguous,
+    Broker,
+    BrokerFault,
+    BrokerFill,
+    BrokerOrder,
+    Rejected,
+    StillOpen,
+    Unreachable,
+)
 from debt_mgmt.server.brokers.live import LiveBroker
 from debt_mgmt.server.live.marks import VenueMarks
 from debt_mgmt.server.live.pace import Pace
-from debt_mgmt.server.live.supervisor import Supervisor
+from debt_mgmt.server.live.supervisor import Supervisor, Synced
 from debt_mgmt.server.live.venues import NoVenues, Venues
-from debt_mgmt.server.shard_answers import Committed
 
 if TYPE_CHECKING:
     from debt_mgmt.server.engine import Engine
@@ -37,8 +45,8 @@ class LiveAccounts:
         self.marks: dict[tuple[str, Environment], VenueMarks] = {}
         self.waiting: dict[str, list[tuple[str, asyncio.Future[None]]]] = {}
         """Account id → changes that somebody waits for."""
-        self.refusals: OrderedDict[str, e.VenueChangeRefused] = OrderedDict()
-        """Changes that venues refused lately, by id."""
+        self.refusals: OrderedDict[tuple[str, str], e.VenueChangeRefused] = OrderedDict()
+        """The last change on an account's symbol, where the venue refused it."""
         self.stopping = False
 
     # life
@@ -55,14 +63,16 @@ class LiveAccounts:
             self.supervisors[account_id] = Supervisor(self, account_id)
         elif account.pending:
             supervisor.nudge()
+            for symbol in account.pending:
+                self.refusals.pop((account_id, symbol), None)
         if account_id in self.waiting:
             pending = {one.change_id for one in account.pending.values()}
             for change_id, ended in self.waiting[account_id]:
                 if change_id not in pending and not ended.done():
                     ended.set_result(None)
 
-    def refused(self, event: e.VenueChangeRefused) -> None:
-        self.refusals[event.change_id] = event
+    def refused(self, account_id: str, event: e.VenueChangeRefused) -> None:
+        self.refusals[account_id, event.change.symbol] = event
         if len(self.refusals) > REFUSALS_KEPT:
             self.refusals.popitem(last=False)
 
@@ -107,13 +117,13 @@ class LiveAccounts:
             raise Fault(FaultReason.BROKER_UNREACHABLE, "the service stops", account_id=account_id)
         return supervisor
 
-    async def sync(self, account_id: str, request_id: str, actor: Actor) -> Committed[e.AccountEvent]:
+    async def sync(self, account_id: str, request_id: str, actor: Actor) -> Synced:
         """Read the account from its venue now. Raises Fault with the venue's words where that fails."""
         return await self.supervisor(account_id).sync(request_id, actor)
 
     async def learn(self, account: Account, symbols: Collection[str]) -> None:
         """Make instruments of the account's venue known. Raises Fault: not traded there, or not to be asked now."""
-        unknown = [one for one in symbols if one not in self.engine.house.instruments]
+        unknown = sorted({one for one in symbols if one not in self.engine.house.instruments})
         if not unknown or account.environment is Environment.SANDBOX:
             return
         try:
@@ -124,6 +134,13 @@ class LiveAccounts:
         except BrokerFault as fault:
             words = f"{account.broker} can't be asked about {', '.join(unknown)}: {fault}"
             raise Fault(FaultReason.BROKER_UNREACHABLE, words, code=fault.code) from None
+
+    async def try_to_learn(self, account: Account, symbols: Collection[str]) -> None:
+        """The same, but where it fails whatever follows says that the instrument is not known."""
+        try:
+            await self.learn(account, symbols)
+        except Fault as fault:
+            logger.warning("instruments of %s: %s", account.account_id, fault)
 
     async def settled(self, account_id: str, change_id: str, seconds: float) -> bool:
         """Wait until a change has come to its end at the venue; False when that takes longer."""

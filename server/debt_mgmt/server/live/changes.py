@@ -1,4 +1,4 @@
-"""Carries leverage, margin mode and isolated margin to the venue: asked once, and looked up where the answer was lost."""
+"""Carries leverage, margin mode and isolated margin to the venue: asked once, looked up where the answer was lost."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ Value = Decimal | MarginMode | None
 
 
 class Changes:
-    """The pending changes of one account. They are in its state, so a restart knows of them, but not how far they got."""
+    """The pending changes of one account. They are in its state, so a restart knows them, but not how far they got."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
         self.supervisor = supervisor
@@ -69,7 +69,9 @@ class Changes:
             self.sent.discard(change.change_id)
             raise
         except (Ambiguous, TimeoutError) as fault:
-            logger.warning("change %s of %s: no answer (%s); it is looked up", change.change_id, account.account_id, fault)
+            logger.warning(
+                "change %s of %s: no answer (%s); it is looked up", change.change_id, account.account_id, fault
+            )
             self.doubtful.add(change.change_id)
             return await self.look_up(broker, change)
         except BrokerFault as fault:

@@ -10,7 +10,7 @@ from debt_mgmt.core.account import Account, Environment
 from debt_mgmt.server.brokers.credentials import has_credentials, read_credentials, variable_of
 from debt_mgmt.server.brokers.live import LiveBroker, PriceFeed
 from debt_mgmt.server.brokers.profiles import PROFILES, Testnet
-from debt_mgmt.server.config import BrokersSection, BrokerSection
+from debt_mgmt.server.config import BrokerSection, BrokersSection
 
 WITH_CCXT = "debt_mgmt.server.brokers.ccxt_broker"
 """Imported in a thread when a live account or a feed first asks for a connection: it takes about a second."""

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Collection, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
+from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument, instrument_problems
 from debt_mgmt.core.venue import SyncStatus, VenueState
@@ -16,6 +17,7 @@ from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.brokers.broker import BrokerFault, Denied, NotPossible, Rejected, Unreachable
 from debt_mgmt.server.brokers.live import LiveBroker
 from debt_mgmt.server.live.changes import Changes
+from debt_mgmt.server.live.marks import VenueMarks
 from debt_mgmt.server.shard_answers import Committed, ShardError
 
 if TYPE_CHECKING:
@@ -26,13 +28,20 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Synced(NamedTuple):
+    """What a read led to: the account that it began with, and what was committed."""
+
+    before: Account
+    committed: Committed[e.AccountEvent]
+
+
 class Requested:
     """Somebody who waits for the next read that begins after he asked."""
 
     def __init__(self, request_id: str, actor: Actor) -> None:
         self.request_id = request_id
         self.actor = actor
-        self.answer: asyncio.Future[Committed[e.AccountEvent]] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Synced] = asyncio.get_running_loop().create_future()
 
 
 class Supervisor:
@@ -54,12 +63,17 @@ class Supervisor:
         self.requests: list[Requested] = []
         self.known: dict[str, float] = {}
         """Instruments whose terms were read, and when, by the loop's clock."""
+        self.named: set[str] = set()
+        """Instruments that somebody asked about: their marks are kept too."""
         self.changes = Changes(self)
         self.task = asyncio.create_task(self.run(), name=f"account {account_id} at its venue")
 
     @property
     def account(self) -> Account:
         return self.engine.account(self.account_id)
+
+    def marks(self) -> VenueMarks:
+        return self.live.marks_at(self.account.broker, self.account.environment)
 
     def nudge(self) -> None:
         """Something may have changed: look soon."""
@@ -72,7 +86,7 @@ class Supervisor:
 
     # asked from outside
 
-    async def sync(self, request_id: str, actor: Actor) -> Committed[e.AccountEvent]:
+    async def sync(self, request_id: str, actor: Actor) -> Synced:
         """Read the account now. Raises Fault BROKER_UNREACHABLE or BROKER_NOT_READY with the venue's words."""
         request = Requested(request_id, actor)
         self.requests.append(request)
@@ -84,7 +98,10 @@ class Supervisor:
         if self.broker is None:
             raise Unreachable(self.problem)
         await self.furnish(self.broker, symbols)
-        self.nudge()
+        self.named.update(symbols)
+        marks = self.marks()
+        marks.want(self.account_id, marks.wanted.get(self.account_id, frozenset()) | self.named)
+        await marks.ensure(symbols)
 
     # life
 
@@ -98,7 +115,7 @@ class Supervisor:
                 return
             except BrokerFault as raised:
                 fault = raised
-            except Exception as error:  # noqa: BLE001 - whatever it is, the account is no longer kept
+            except Exception as error:
                 logger.exception("account %s is not kept like its venue; it is tried again", self.account_id)
                 fault = Unreachable(f"a fault of this service: {type(error).__name__}")
             if asyncio.get_running_loop().time() - started > self.pace.backoff_seconds_max:
@@ -213,15 +230,17 @@ class Supervisor:
         """Record what the venue says. Instruments and prices come first, so that it can be judged at once."""
         symbols = {one.symbol for one in (*state.positions, *state.orders)}
         await self.furnish(broker, symbols)
-        account = self.account
-        marks = self.live.marks_at(account.broker, account.environment)
-        marks.want(self.account_id, symbols | self.symbols_of_books() | set(self.live.venues.symbols(account.broker)))
+        marks = self.marks()
+        configured = self.live.venues.symbols(self.account.broker)
+        marks.want(self.account_id, symbols | self.symbols_of_books() | self.named | set(configured))
         await marks.ensure({one.symbol for one in state.positions})
         if not requests:
-            await self.record(c.RecordSync(state), "", SYSTEM)
+            if self.says_something(state):
+                await self.record(c.RecordSync(state), "", SYSTEM)
             return
         for request in requests:
             self.requests.remove(request)
+            before = self.account
             try:
                 committed = await self.record(c.RecordSync(state), request.request_id, request.actor)
             except Exception as error:  # noqa: BLE001 - whoever asked is told
@@ -229,14 +248,27 @@ class Supervisor:
                     request.answer.set_exception(error)
             else:
                 if not request.answer.done():
-                    request.answer.set_result(committed)
+                    request.answer.set_result(Synced(before, committed))
+
+    def says_something(self, state: VenueState) -> bool:
+        """Whether a state is worth a row in the journal: something differs, or what is known has grown old."""
+        account, world = self.account, self.engine.world()
+        assert account.sync is not None
+        known = account.sync
+        if known.at is None or known.status is not SyncStatus.FRESH:
+            return True
+        if state.at - known.at > self.engine.risk.live_state_max_age * RENEWED_AT:
+            return True
+        synced, *others = decide(account, c.RecordSync(state), world) or (None,)
+        if others or not isinstance(synced, e.AccountSynced):
+            return bool(others) or synced is not None
+        same_mode = synced.position_mode is account.position_mode
+        return not same_mode or any(getattr(synced, field) for field in DIFFERENCES)
 
     async def record(self, command: c.Command, request_id: str, actor: Actor) -> Committed[e.AccountEvent]:
         """Submit. A repeated request is recognised by what was asked, not by what the venue says meanwhile."""
         digest = SYNC_DIGEST if request_id else None
-        return await self.engine.submit(
-            self.account_id, command, request_id=request_id, actor=actor, digest=digest
-        )
+        return await self.engine.submit(self.account_id, command, request_id=request_id, actor=actor, digest=digest)
 
     def symbols_of_books(self) -> set[str]:
         """Instruments that the house's side of the account rests on."""
@@ -315,3 +347,18 @@ class Supervisor:
 
 
 SYNC_DIGEST = b"SyncAccount"
+RENEWED_AT = 0.5
+"""Share of the age that a state may have, after which one that differs in nothing is journaled all the same."""
+DIFFERENCES = (
+    "balances",
+    "debts",
+    "positions",
+    "vanished",
+    "changes",
+    "leverage",
+    "margin_modes",
+    "reservations",
+    "released",
+    "cancelled",
+)
+"""What an AccountSynced has in it where something differs; the rest are the venue's own numbers, of the moment."""

@@ -7,6 +7,7 @@ from debt_mgmt.core import account as a
 from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
 from debt_mgmt.core.refusals import Reason
+from debt_mgmt.core.venue import Provenance
 from debt_mgmt.server.prices.marks import QuarantineReason
 from debt_mgmt.v1 import margin_service_pb2, market_service_pb2, rejections_pb2, risk_service_pb2, types_pb2
 
@@ -28,6 +29,7 @@ MARGIN_MODE = Names(a.MarginMode, types_pb2.MarginMode, "MARGIN_MODE")
 ENVIRONMENT = Names(a.Environment, types_pb2.Environment, "ENVIRONMENT")
 INSTRUMENT_KIND = Names(InstrumentKind, types_pb2.InstrumentKind, "INSTRUMENT_KIND")
 TRADING_STATE = Names(a.TradingState, types_pb2.TradingState, "TRADING_STATE")
+PROVENANCE = Names(Provenance, types_pb2.Provenance, "PROVENANCE")
 RISK_LEVEL = Names(a.RiskLevel, types_pb2.RiskLevel, "RISK_LEVEL")
 ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")
