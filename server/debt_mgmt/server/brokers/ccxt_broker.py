@@ -25,6 +25,7 @@ class CcxtBroker:
         assert link.credentials is not None
         self.link = link
         self.listings = listings
+        self.salt = salt
         self.settings = Leverage(link, self.markets)
         self.orders = Orders(link, self.markets, salt, self.settings.chosen)
         self.seen: set[str] = set()
@@ -49,7 +50,7 @@ class CcxtBroker:
         return await self.listings.instruments(self.link, symbols or sorted(self.seen))
 
     async def state(self, fills_since: datetime | None = None) -> VenueState:
-        found = await read_state(self.link, self.markets(), fills_since)
+        found = await read_state(self.link, self.markets(), fills_since, self.salt)
         self.seen = {one.symbol for one in (*found.positions, *found.orders)}
         for position in found.positions:
             if position.margin_mode is not None:

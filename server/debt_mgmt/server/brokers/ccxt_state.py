@@ -14,6 +14,7 @@ from debt_mgmt.server.brokers.broker import Unreachable
 from debt_mgmt.server.brokers.ccxt_link import Link
 from debt_mgmt.server.brokers.ccxt_markets import Markets
 from debt_mgmt.server.brokers.ccxt_numbers import moment, needed, number, price
+from debt_mgmt.server.brokers.client_order_ids import house_order_id
 from debt_mgmt.server.brokers.venue_rows import MONEY, POSITIONS, SIDES, Row, kept, mode_of
 
 PAGES_MOST = 50
@@ -36,13 +37,13 @@ class Raw(msgspec.Struct):
     hedge: bool | None = None
 
 
-async def read_state(link: Link, markets: Markets, fills_since: datetime | None) -> VenueState:
+async def read_state(link: Link, markets: Markets, fills_since: datetime | None, salt: str) -> VenueState:
     """The whole account. Raises a fault where any part of it can't be read or understood: there are no half states."""
     at = datetime.now(UTC)
     broker = link.profile.broker
     fills: tuple[VenueFill, ...] = ()
     if fills_since is not None:
-        fills = await read_fills(link, markets, fills_since)
+        fills = await read_fills(link, markets, fills_since, salt)
     async with link.asking() as client:
         raw = await READERS[broker](client)
         balances, health = MONEY[broker](raw.money, client.safe_currency_code)
@@ -329,14 +330,14 @@ async def read_orders(link: Link, markets: Markets) -> list[VenueOrder]:
 # Trades.
 
 
-async def read_fills(link: Link, markets: Markets, since: datetime) -> tuple[VenueFill, ...]:
+async def read_fills(link: Link, markets: Markets, since: datetime, salt: str) -> tuple[VenueFill, ...]:
     """The account's own trades since a time, in instruments of the house, the oldest first."""
     start = int(since.timestamp() * 1000)
     found: list[VenueFill] = []
     async with link.asking() as client:
         for symbol, request in await fill_requests(link, client):
             for trade in await client.fetch_my_trades(symbol, start, 100, dict(request)):
-                fill = read_fill(markets, trade)
+                fill = read_fill(link, markets, trade, salt)
                 if fill is not None and fill.at >= since:
                     found.append(fill)
     return tuple(sorted(found, key=lambda fill: (fill.at, fill.fill_id)))
@@ -355,8 +356,8 @@ async def fill_requests(link: Link, client: Any) -> list[tuple[str | None, Mappi
     return [(None, {})]
 
 
-def read_fill(markets: Markets, trade: Row) -> VenueFill | None:
-    """None for a trade in a market that is no instrument of the house."""
+def read_fill(link: Link, markets: Markets, trade: Row, salt: str) -> VenueFill | None:
+    """None for a trade in a market that is no instrument of the house. Our own orders have the journal's id."""
     symbol = markets.house(trade["symbol"])
     if symbol is None:
         return None
@@ -364,7 +365,8 @@ def read_fill(markets: Markets, trade: Row) -> VenueFill | None:
     if at is None:
         raise ValueError("a trade without a time")
     fee, info = trade.get("fee") or {}, trade["info"]
-    client_order_id = info.get("orderLinkId") or info.get("clOrdId") or info.get("client_oid") or ""
+    given = str(info.get("orderLinkId") or info.get("clOrdId") or info.get("client_oid") or "")
+    ours = house_order_id(link.profile.client_order_ids, given, salt)
     return VenueFill(
         fill_id=str(trade["id"]),
         order_id=str(trade["order"]),
@@ -374,7 +376,7 @@ def read_fill(markets: Markets, trade: Row) -> VenueFill | None:
         price=needed(trade, "price"),
         at=at,
         position_side=leg_of(info),
-        client_order_id=str(client_order_id),
+        client_order_id=ours or given,
         fee=number(fee.get("cost")),
         fee_asset=str(fee.get("currency") or ""),
     )

@@ -2,23 +2,59 @@
 
 import base64
 import hashlib
+import re
+import string
 
 from debt_mgmt.server.brokers.profiles import ClientOrderIds
 
-TAG_LENGTH = 6
+PLAN_STEP = re.compile(r"liq-(\d+)-(\d+)-(\d+)")
+"""What the journal's ids look like: shard, position and step."""
+
+DIGITS = string.digits + string.ascii_lowercase
+TAG_LENGTH = 4
 
 
 def venue_order_id(rules: ClientOrderIds, client_order_id: str, salt: str) -> str:
-    """The id of one order at a venue.
+    """The id of one order at a venue: the journal's, and a tag made of `salt`.
 
-    `salt` tells apart houses that share a venue account: a journal that begins anew counts from 1 again, and must not
-    take an old order for its own. The readable id stands first where it fits, else a digest of both takes its place.
+    The tag tells apart houses that share a venue account: a journal that begins anew counts from 1 again, and must not
+    take an old order for its own. Where the venue takes less, the numbers are written shorter; an id that is not of
+    the journal is digested.
     """
-    readable = client_order_id if rules.dashes else client_order_id.replace("-", "x")
-    joint = "-" if rules.dashes else "x"
-    tagged = f"{readable}{joint}{digest(salt)[:TAG_LENGTH]}"
-    fits = len(tagged) <= rules.length_most and all(one.isalnum() or (one == "-" and rules.dashes) for one in tagged)
-    return tagged if fits else f"liq{digest(f'{salt} {client_order_id}')[: rules.length_most - 3]}"
+    found = PLAN_STEP.fullmatch(client_order_id)
+    if found is not None:
+        for name, numbers in (("liq", found.groups()), ("l", [short(int(one)) for one in found.groups()])):
+            joint = "-" if rules.dashes else "z"
+            whole = joint.join((name, *numbers, tag(salt)))
+            if len(whole) <= rules.length_most and (rules.dashes or name == "liq"):
+                return whole
+    return f"liq{digest(f'{salt} {client_order_id}')[: rules.length_most - 3]}"
+
+
+def house_order_id(rules: ClientOrderIds, venue_id: str, salt: str) -> str | None:
+    """The journal's id of an order that this house sent; None where it was not this house, or can't be told."""
+    joint = "-" if rules.dashes else "z"
+    if not venue_id.endswith(joint + tag(salt)):
+        return None
+    name, *numbers = venue_id[: -len(joint) - TAG_LENGTH].split(joint)
+    base = {"liq": 10, "l": len(DIGITS)}.get(name)
+    if base is None or len(numbers) != 3 or not all(one and set(one) <= set(DIGITS[:base]) for one in numbers):
+        return None
+    return "-".join(("liq", *(str(int(one, base)) for one in numbers)))
+
+
+def short(number: int) -> str:
+    """A number in digits and small letters."""
+    text = ""
+    while True:
+        number, rest = divmod(number, len(DIGITS))
+        text = DIGITS[rest] + text
+        if not number:
+            return text
+
+
+def tag(salt: str) -> str:
+    return digest(salt)[:TAG_LENGTH]
 
 
 def digest(text: str) -> str:
