@@ -42,6 +42,8 @@ async def test_a_future_is_opened_by_an_order_and_closed_in_part_by_its_size(way
         assert D(summary["total_usd_balance"]["value"]) == 100_000 - fee
         assert D(summary["unrealized_pnl"]["value"]) == 200
         assert D(summary["initial_margin"]["value"]) == D(10_200) / 4
+        spot = D((await client.fetch_balance({"v3": True}))["USD"]["total"])
+        assert spot + D(summary["cfm_usd_balance"]["value"]) == 100_000 - fee
 
         closing = {"clientOrderId": "closing-1", "size": "5"}
         order = await client.close_position(PERPETUAL, params=closing)

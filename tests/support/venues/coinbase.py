@@ -188,8 +188,8 @@ class CoinbaseSimulator(VenueSimulator):
     @answers("GET", f"{V3}/accounts", private=True)
     def accounts(self, asked: Asked) -> Any:
         rows = []
-        for asset, total in self.book.balances.items():
-            kept = self.kept(asset)
+        for asset in self.book.balances:
+            total, kept = self.wallet(asset), self.kept(asset)
             rows.append(
                 {
                     "uuid": named(asset),
@@ -214,11 +214,19 @@ class CoinbaseSimulator(VenueSimulator):
                 "primary": True,
                 "type": "fiat" if asset in FIAT else "wallet",
                 "currency": {"code": asset, "name": asset},
-                "balance": {"amount": plain(total), "currency": asset},
+                "balance": {"amount": plain(self.wallet(asset)), "currency": asset},
             }
-            for asset, total in self.book.balances.items()
+            for asset in self.book.balances
         ]
         return {"pagination": {"next_starting_after": None, "next_uri": None}, "data": rows}
+
+    def wallet(self, asset: str) -> Decimal:
+        """What is outside the futures wallet."""
+        return self.book.balances[asset] - (self.futures_wallet() if asset == "USD" else ZERO)
+
+    def futures_wallet(self) -> Decimal:
+        """Dollars go there as margin asks for them."""
+        return max(ZERO, min(self.book.balances.get("USD", ZERO), self.book.health(["USD"]).initial_margin))
 
     def kept(self, asset: str) -> Decimal:
         """What open spot orders keep of an asset."""
@@ -253,8 +261,8 @@ class CoinbaseSimulator(VenueSimulator):
             "balance_summary": {
                 "futures_buying_power": dollars(health.available),
                 "total_usd_balance": dollars(total),
-                "cbi_usd_balance": dollars(ZERO),
-                "cfm_usd_balance": dollars(total),
+                "cbi_usd_balance": dollars(total - self.futures_wallet()),
+                "cfm_usd_balance": dollars(self.futures_wallet()),
                 "total_open_orders_hold_amount": dollars(kept),
                 "unrealized_pnl": dollars(health.equity - total),
                 "daily_realized_pnl": dollars(realized),
