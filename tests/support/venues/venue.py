@@ -16,9 +16,11 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from tests.support.venues.book import Book
-from tests.support.venues.records import Listing, Refused, Why
+from tests.support.venues.records import Kind, Leg, Listing, Refused, Why
 
 WINDOW = timedelta(seconds=10)
+BENCH = "/simulator/"
+"""Paths of our own, which no venue has: they are neither logged nor ever faulty."""
 HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 
@@ -106,6 +108,11 @@ def plain(value: Decimal | None) -> str:
         return ""
     text = format(value.quantize(Decimal("1e-12")) if value.as_tuple().exponent < -12 else value, "f")  # type: ignore[operator]
     return (text.rstrip("0").rstrip(".") or "0") if "." in text else text
+
+
+def rounded_down(amount: Decimal, step: Decimal) -> Decimal:
+    """The largest multiple of a step that is no larger than the amount."""
+    return amount // step * step
 
 
 def millis(at: datetime) -> int:
@@ -259,6 +266,21 @@ class VenueSimulator:
         """The requests whose "METHOD /path" holds the pattern, in order."""
         return [asked for asked in self.requests if re.search(match, f"{asked.method} {asked.path}")]
 
+    def seed(self, money: Decimal = Decimal(10_000), leverage: Decimal = Decimal(3)) -> None:
+        """An account to begin with: money, a long position worth a little more, and a resting order below the mark."""
+        book = self.book
+        margined = [listing for listing in book.listings.values() if listing.tiers and listing.kind is not Kind.INVERSE]
+        listing = next((one for one in margined if one.kind is Kind.LINEAR), margined[0])
+        symbol, mark = listing.symbol, book.mark(listing.symbol)
+        quantity = listing.contract_size * mark * Decimal("0.8")
+        book.deposit(listing.settle, money)
+        book.leverage[symbol, Leg.NET] = leverage
+        held = max(listing.smallest, rounded_down(money / quantity, listing.lot))
+        book.hold(symbol, held)
+        resting = max(listing.smallest, rounded_down(held / 10, listing.lot))
+        below = rounded_down(mark * Decimal("0.9"), listing.tick)
+        book.place(symbol, True, resting, price=below, leverage=leverage if listing.kind is Kind.SPOT else None)
+
     async def drop_sockets(self) -> None:
         """Cuts every websocket without a goodbye."""
         for socket in tuple(self.sockets):
@@ -299,12 +321,58 @@ class VenueSimulator:
     def heard(self, socket: Socket, message: Any) -> None:
         """A websocket message arrived: JSON, or text that is none."""
 
+    # What a test does, over HTTP: for a test bench in a process of its own.
+
+    @answers("POST", "/simulator/mark")
+    def bench_mark(self, asked: Asked) -> Any:
+        self.set_mark(asked["symbol"], asked.decimal("price"))
+        return {"symbol": asked["symbol"], "price": plain(self.book.mark(asked["symbol"]))}
+
+    @answers("POST", "/simulator/fault")
+    def bench_fault(self, asked: Asked) -> Any:
+        """Parameters are those of `fault`; `times` 0: for ever."""
+        if asked["kind"] not in FaultKind.__members__:
+            raise Refused(Why.BAD_VALUE, f"kind is one of {', '.join(FaultKind.__members__)}")
+        times, skip = int(asked.get("times", 1)) or None, int(asked.get("skip", 0))
+        words = str(asked.get("code", "")), str(asked.get("message", ""))
+        self.fault(asked["match"], FaultKind[asked["kind"]], times=times, skip=skip, code=words[0], message=words[1])
+        return {"faults": len(self.faults)}
+
+    @answers("POST", "/simulator/mend")
+    def bench_mend(self, asked: Asked) -> Any:
+        self.mend()
+        return {"faults": 0}
+
+    @answers("POST", "/simulator/liquidate")
+    def bench_liquidate(self, asked: Asked) -> Any:
+        """The venue takes a position away; `leg` is net, long or short."""
+        order = self.book.liquidate(asked["symbol"], Leg(asked.get("leg", "net")))
+        return {"symbol": order.symbol, "quantity": plain(order.filled)}
+
+    @answers("GET", "/simulator/account")
+    def bench_account(self, asked: Asked) -> Any:
+        book = self.book
+        return {
+            "balances": {asset: plain(amount) for asset, amount in book.balances.items()},
+            "debts": {asset: plain(book.owed(asset)) for asset in book.debts},
+            "positions": [{"symbol": p.symbol, "leg": p.leg, "quantity": plain(p.quantity)} for p in book.held()],
+            "orders": [{"symbol": o.symbol, "order_id": o.order_id, "left": plain(o.left)} for o in book.open_orders()],
+            "marks": {symbol: plain(mark) for symbol, mark in book.marks.items()},
+        }
+
+    @answers("GET", "/simulator/requests")
+    def bench_requests(self, asked: Asked) -> Any:
+        """The calls so far, the last ones last."""
+        return [{"at": one.at, "method": one.method, "path": one.path} for one in self.requests]
+
     # Requests.
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self.converse(request)
         asked = await self.read(request)
+        if asked.path.startswith(BENCH):
+            return written(self.answer(asked))
         self.requests.append(asked)
         fault = self.next_fault(asked)
         if fault is None:
