@@ -1,6 +1,6 @@
 """One account at an exchange, through ccxt: one broker for all six, with a profile for what is different."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -9,7 +9,7 @@ from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.venue import VenueBalance, VenueState
 from debt_mgmt.server.brokers.broker import BrokerFill, BrokerOrder, NotPossible, Rejected, StillOpen
 from debt_mgmt.server.brokers.ccxt_leverage import Leverage
-from debt_mgmt.server.brokers.ccxt_link import Link, first_of
+from debt_mgmt.server.brokers.ccxt_link import Link, as_they_come
 from debt_mgmt.server.brokers.ccxt_markets import Markets
 from debt_mgmt.server.brokers.ccxt_orders import Orders
 from debt_mgmt.server.brokers.ccxt_state import read_loans, read_state
@@ -57,12 +57,12 @@ class CcxtBroker:
                 self.settings.modes[position.symbol] = position.margin_mode
         return found
 
-    async def changes(self) -> AsyncIterator[None]:
+    async def changes(self) -> AsyncGenerator[None, None]:
         capability = self.profile.capability(Feature.ACCOUNT_STREAM)
         if not capability.supported:
             raise NotPossible(capability.note)
         async with self.link.asking() as client:
-            pushes = first_of({"positions": client.watch_positions, "orders": client.watch_orders})
+            pushes = as_they_come({"positions": client.watch_positions, "orders": client.watch_orders})
             try:
                 async for _ in pushes:
                     yield None

@@ -1,12 +1,13 @@
 """A venue's public prices: mark prices where it publishes them, else the last trade, marked as such."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.server.brokers.broker import Unreachable
-from debt_mgmt.server.brokers.ccxt_link import Link, first_of
+from debt_mgmt.server.brokers.ccxt_link import Link, as_they_come
 from debt_mgmt.server.brokers.ccxt_markets import Market, Markets
 from debt_mgmt.server.brokers.ccxt_numbers import moment, price
 from debt_mgmt.server.brokers.ccxt_state import together
@@ -56,18 +57,18 @@ class CcxtFeed:
             raise Unreachable(f"{symbol} has no {'mark price' if is_mark else 'last price'}", code="NO_PRICE")
         return VenueMark(symbol, found, is_mark, moment(ticker.get("timestamp")))
 
-    async def watch(self, symbols: Sequence[str]) -> AsyncIterator[VenueMark]:
+    async def watch(self, symbols: Sequence[str]) -> AsyncGenerator[VenueMark, None]:
         markets = await self.listings.load(self.link)
         async with self.link.asking():
-            pushes = first_of(self.streams(markets, symbols))
+            pushes = as_they_come(self.streams(markets, symbols))
             try:
-                async for _, pushed in pushes:
-                    for ticker in tickers_in(pushed):
-                        symbol = markets.house(ticker.get("symbol"))
-                        if symbol in symbols and symbol is not None:
-                            mark = await self.pushed(symbol, markets.market(symbol), ticker)
-                            if mark is not None:
-                                yield mark
+                async for pushed in pushes:
+                    for symbol, ticker in latest(markets, pushed).items():
+                        if symbol not in symbols:
+                            continue
+                        mark = await self.pushed(symbol, markets.market(symbol), ticker)
+                        if mark is not None:
+                            yield mark
             finally:
                 await pushes.aclose()
 
@@ -87,10 +88,8 @@ class CcxtFeed:
         """The mark that a push brings, or that it is time to ask for; None for a push that brings none."""
         source = self.profile.mark_source
         if source is MarkSource.VALUATION:
-            now = time.monotonic()
-            if now - self.asked.get(symbol, -ASK_SECONDS) < ASK_SECONDS:
-                return None
-            self.asked[symbol] = now
+            await asyncio.sleep(max(0.0, self.asked.get(symbol, 0.0) + ASK_SECONDS - time.monotonic()))
+            self.asked[symbol] = time.monotonic()
             return await valuation(self.link.client, symbol, market)
         name = "last" if source is MarkSource.LAST_PRICE else "markPrice"
         return None if price(ticker.get(name)) is None else self.read(symbol, ticker)
@@ -107,6 +106,12 @@ async def valuation(client: Any, symbol: str, market: Market) -> VenueMark:
     if found is None:
         raise Unreachable(f"{symbol} has no mark price", code="NO_PRICE")
     return VenueMark(symbol, found, True, moment(rows[0].get("t")))
+
+
+def latest(markets: Markets, pushed: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
+    """The newest ticker of each symbol in what was pushed."""
+    named = ((markets.house(ticker.get("symbol")), ticker) for one in pushed for ticker in tickers_in(one))
+    return {name: ticker for name, ticker in named if name is not None}
 
 
 def tickers_in(pushed: Any) -> list[Mapping[str, Any]]:

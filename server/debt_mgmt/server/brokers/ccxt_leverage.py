@@ -19,7 +19,7 @@ from debt_mgmt.server.brokers.ccxt_markets import Market, Markets, leverages
 from debt_mgmt.server.brokers.ccxt_numbers import needed, number, written
 from debt_mgmt.server.brokers.profiles import Feature, LeveragePath, MarginModePath
 from debt_mgmt.server.brokers.venue_errors import Unchanged
-from debt_mgmt.server.brokers.venue_rows import MODES, mode_of
+from debt_mgmt.server.brokers.venue_rows import MODES, first, mode_of
 
 OTHER_LEGS = {PositionSide.NET: "net", PositionSide.LONG: "long", PositionSide.SHORT: "short"}
 BYBIT_LEGS = {PositionSide.NET: 0, PositionSide.LONG: 1, PositionSide.SHORT: 2}
@@ -195,9 +195,9 @@ async def okx_leverage(settings: Leverage, client: Any, market: Market, symbol: 
 async def cryptocom_leverage(_: Leverage, client: Any, market: Market, symbol: str) -> Decimal:
     """The client library has no name for this call, but knows how to sign it."""
     answer = await client.request("private/get-account-settings", ["v1", "private"], "POST", {})
-    result = answer["result"]
-    row = result["data"][0] if isinstance(result.get("data"), list) else result
-    return needed(row, "leverage")
+    rows = answer["result"]
+    rows = rows.get("data", [rows]) if isinstance(rows, Mapping) else rows
+    return needed(first(rows, "the account's settings"), "leverage")
 
 
 LEVERAGES: Mapping[str, Callable[[Leverage, Any, Market, str], Awaitable[Decimal]]] = {

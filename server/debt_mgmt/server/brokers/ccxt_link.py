@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
@@ -191,23 +191,30 @@ class Link:
         await self.client.close()
 
 
-async def first_of(waiting: Mapping[Any, Callable[[], Awaitable[Any]]]) -> AsyncIterator[tuple[Any, Any]]:
-    """Results of several sources that are asked again and again, as they come; the first error ends it."""
-    results: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
+async def as_they_come(sources: Mapping[Any, Callable[[], Awaitable[Any]]]) -> AsyncGenerator[list[Any], None]:
+    """Results of several sources that are asked again and again: all that came since the last look, in their order.
 
-    async def again(name: Any, ask: Callable[[], Awaitable[Any]]) -> None:
-        while True:
-            await results.put((name, await ask()))
+    The first error of a source ends it.
+    """
+    results: list[Any] = []
+    came = asyncio.Event()
 
-    tasks = [asyncio.create_task(again(name, ask)) for name, ask in waiting.items()]
+    async def again(ask: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            while True:
+                results.append(await ask())
+                came.set()
+        finally:
+            came.set()
+
+    tasks = [asyncio.create_task(again(ask)) for ask in sources.values()]
     try:
         while True:
-            getting = asyncio.ensure_future(results.get())
-            await asyncio.wait([getting, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                yield getting.result()
-                continue
-            getting.cancel()
+            await came.wait()
+            came.clear()
+            taken, results[:] = list(results), []
+            if taken:
+                yield taken
             for task in tasks:
                 if task.done():
                     task.result()

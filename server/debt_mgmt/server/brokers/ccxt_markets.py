@@ -14,6 +14,7 @@ from debt_mgmt.server.brokers.profiles import TierSource, VenueProfile
 Market = Mapping[str, Any]
 
 HALF = Decimal("0.5")
+FEE_RATE_BEYOND = Decimal("0.02")
 
 
 class Markets:
@@ -75,6 +76,7 @@ def instrument_of(profile: VenueProfile, name: str, market: Market, tiers: tuple
     inverse = bool(market.get("inverse"))
     limits = market.get("limits") or {}
     amounts, costs = limits.get("amount") or {}, limits.get("cost") or {}
+    lot = needed(market["precision"], "amount")
     kind = InstrumentKind.SPOT_MARGIN if spot else InstrumentKind.INVERSE if inverse else InstrumentKind.LINEAR
     return Instrument(
         symbol=name,
@@ -83,17 +85,23 @@ def instrument_of(profile: VenueProfile, name: str, market: Market, tiers: tuple
         quote=market["quote"],
         settle=market["quote"] if spot else market["settle"],
         contract_size=ONE if spot else needed(market, "contractSize"),
-        lot=needed(market["precision"], "amount"),
+        lot=lot,
         tick=needed(market["precision"], "price"),
         tiers=tiers,
         max_leverage=tiers[0].max_leverage,
-        min_quantity=number(amounts.get("min")) or ZERO,
+        min_quantity=number(amounts.get("min")) or lot,
         max_quantity=number(amounts.get("max")),
         min_notional=ZERO if inverse else number(costs.get("min")) or ZERO,
-        taker_fee_rate=number(market.get("taker")) or ZERO,
-        maker_fee_rate=number(market.get("maker")) or ZERO,
+        taker_fee_rate=fee_rate(market.get("taker")),
+        maker_fee_rate=fee_rate(market.get("maker")),
         rules=profile.rules,
     )
+
+
+def fee_rate(value: Any) -> Decimal:
+    """A fee rate; zero where it is not told. The client library writes percents for some that it only guesses."""
+    rate = number(value) or ZERO
+    return rate if rate < FEE_RATE_BEYOND else ZERO
 
 
 async def read_tiers(link: Link, markets: Markets, names: Sequence[str]) -> dict[str, tuple[Tier, ...]]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from debt_mgmt.core.account import PositionSide, Side
+from debt_mgmt.core.venue import VenuePosition
 from debt_mgmt.server.brokers.broker import (
     Ambiguous,
     BrokerFill,
@@ -56,6 +57,12 @@ class Orders:
             words = f"{order.quantity} is less than the lot of {order.symbol}, {lot}"
             raise Rejected(words, reason=RejectionReason.INVALID)
         with urgent():
+            if not self.link.profile.client_order_ids.unique:
+                known = await self.find(order.client_order_id, order.symbol)
+                if isinstance(known, BrokerFill):
+                    return known
+                if known is not None:
+                    return await self.outcome(order)
             try:
                 await self.send(order, market, quantity)
             except Rejected as refused:
@@ -79,7 +86,7 @@ class Orders:
         """One request that may place the order, in the venue's spelling."""
         params = await self.spelled(order, market)
         path = self.link.profile.reduce_path
-        if path is ReducePath.EXECUTION_INSTRUCTION:
+        if path is not ReducePath.REDUCE_ONLY:
             quantity = min(quantity, await self.reducible(order, market))
         symbol, side = market["symbol"], order.side.value.lower()
         async with self.link.asking(writes=True) as client:
@@ -116,33 +123,27 @@ class Orders:
 
     async def okx_mode(self, order: BrokerOrder, market: Market) -> str:
         """The margin mode of the position: an order of the other mode would not find it."""
-        rows = await self.held(order, market)
-        return str(rows[0]["mgnMode"])
+        mode = (await self.held(order, market)).margin_mode
+        if mode is None:
+            raise Unreachable("okx: the margin mode of the position is missing", code="MARGIN_MODE")
+        return mode.value.lower()
 
     async def reducible(self, order: BrokerOrder, market: Market) -> Decimal:
         """How many contracts the venue shows at this moment that the order would reduce."""
-        rows = await self.held(order, market)
-        return abs(needed(rows[0], "quantity"))
+        return abs((await self.held(order, market)).quantity)
 
-    async def held(self, order: BrokerOrder, market: Market) -> list[Row]:
-        """The row of the position that the order reduces; raises Rejected (NOTHING_TO_REDUCE) where there is none."""
+    async def held(self, order: BrokerOrder, market: Market) -> VenuePosition:
+        """The position that the order reduces; raises Rejected (NOTHING_TO_REDUCE) where there is none."""
         broker = self.link.profile.broker
         async with self.link.asking() as client:
-            if broker == "okx":
-                rows = (await client.privateGetAccountPositions({"instId": market["id"]}))["data"]
-            else:
-                answer = await client.v1PrivatePostPrivateGetPositions({"instrument_name": market["id"]})
-                rows = [row for row in answer["result"]["data"] if row["instrument_name"] == market["id"]]
-            found = [(row, POSITIONS[broker](order.symbol, row)) for row in rows]
-        fitting = [
-            row
-            for row, one in found
-            if one is not None and one.side is order.position_side and (one.quantity > 0) == (order.side is Side.SELL)
-        ]
-        if not fitting:
-            words = f"{broker}: there is no position in {order.symbol} that it would reduce"
-            raise Rejected(words, reason=RejectionReason.NOTHING_TO_REDUCE)
-        return fitting
+            rows = await HELD[broker](client, market["id"])
+            found = [POSITIONS[broker](order.symbol, row) for row in rows]
+        for one in found:
+            fits = one is not None and one.side is order.position_side
+            if one is not None and fits and (one.quantity > 0) == (order.side is Side.SELL):
+                return one
+        words = f"{broker}: there is no position in {order.symbol} that it would reduce"
+        raise Rejected(words, reason=RejectionReason.NOTHING_TO_REDUCE)
 
     async def find(self, client_order_id: str, symbol: str) -> BrokerFill | StillOpen | None:
         """What became of an order of ours."""
@@ -251,6 +252,30 @@ class Orders:
                     raise
                 for order_id in some:
                     await self.cancel(symbol, order_id)
+
+
+# Where a position has to be read before an order: its rows, by market.
+
+
+async def okx_held(client: Any, market_id: str) -> list[Row]:
+    return list((await client.privateGetAccountPositions({"instId": market_id}))["data"])
+
+
+async def coinbase_held(client: Any, market_id: str) -> list[Row]:
+    rows = (await client.v3PrivateGetBrokerageCfmPositions())["positions"]
+    return [row for row in rows if row["product_id"] == market_id]
+
+
+async def cryptocom_held(client: Any, market_id: str) -> list[Row]:
+    answer = await client.v1PrivatePostPrivateGetPositions({"instrument_name": market_id})
+    return [row for row in answer["result"]["data"] if row["instrument_name"] == market_id]
+
+
+HELD: Mapping[str, Callable[[Any, str], Awaitable[list[Row]]]] = {
+    "okx": okx_held,
+    "coinbase": coinbase_held,
+    "cryptocom": cryptocom_held,
+}
 
 
 # How each venue finds an order by our id: the order's row, or None.

@@ -1,6 +1,6 @@
 """What is asked of an exchange beyond orders: its state, its instruments and marks, leverage, margin and loans."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -36,8 +36,8 @@ class LiveBroker(Broker, Protocol):
     async def state(self, fills_since: datetime | None = None) -> VenueState:
         """The whole account as the venue's REST interface tells it; with its trades since a time, if one is given."""
 
-    def changes(self) -> AsyncIterator[None]:
-        """Yields whenever the venue pushes that the account changed, with no content: read `state` then.
+    def changes(self) -> AsyncGenerator[None, None]:
+        """Yields whenever the venue pushes that the account changed, with no content: read `state` then. Close it when done.
 
         Raises Unreachable when the connection drops, and NotPossible where the venue pushes nothing.
         """
@@ -93,7 +93,7 @@ class PriceFeed(Protocol):
     async def marks(self, symbols: Sequence[str]) -> list[VenueMark]:
         """The present marks by REST. A symbol without a price raises Unreachable: it is never left out in silence."""
 
-    def watch(self, symbols: Sequence[str]) -> AsyncIterator[VenueMark]:
+    def watch(self, symbols: Sequence[str]) -> AsyncGenerator[VenueMark, None]:
         """Marks as they are pushed; raises Unreachable when the connection drops."""
 
     async def close(self) -> None: ...

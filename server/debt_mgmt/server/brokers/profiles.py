@@ -41,9 +41,9 @@ class ReducePath(StrEnum):
     REDUCE_ONLY = "REDUCE_ONLY"
     """A market order with the reduce-only flag."""
     EXECUTION_INSTRUCTION = "EXECUTION_INSTRUCTION"
-    """A market order with exec_inst REDUCE_ONLY, never larger than the position the venue shows just before."""
+    """A market order with exec_inst REDUCE_ONLY; the position is read just before, and it is never larger."""
     CLOSE_POSITION = "CLOSE_POSITION"
-    """The venue's own call to close a position, with a size."""
+    """The venue's own call to close a position, with a size; the position is read just before."""
 
 
 class CancelPath(StrEnum):
@@ -129,6 +129,8 @@ class ClientOrderIds(msgspec.Struct, frozen=True):
     length_most: int
     dashes: bool = True
     """False: letters and digits only."""
+    unique: bool = True
+    """False: the venue takes an id again once its order is closed, so it is looked up before anything is sent."""
 
 
 class VenueProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,7 +308,7 @@ KRAKEN = VenueProfile(
     key_trade="Create & modify orders, Cancel & close orders; never Withdraw funds",
     leverage_path=LeveragePath.ORDER_PARAMETER,
     leverage_step=D(1),
-    client_order_ids=ClientOrderIds("clientOrderId", 18),
+    client_order_ids=ClientOrderIds("clientOrderId", 18, unique=False),
     mark_source=MarkSource.LAST_PRICE,
     tier_source=TierSource.LEVERAGE_LIST,
     health_currency="USD",
