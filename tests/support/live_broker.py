@@ -67,6 +67,7 @@ class FakeVenue:
         """Every call that reached the venue, in order."""
         self.troubles: dict[str, list[Trouble]] = {}
         self.latency: dict[str, float] = {}
+        self.hanging: dict[str, bool] = {}
         self.changed = asyncio.Event()
         self.open_brokers = 0
         self.open_feeds = 0
@@ -110,8 +111,14 @@ class FakeVenue:
         """The next `times` calls of that name fail so; `after`: what was asked is done, and its answer lost."""
         self.troubles.setdefault(call, []).append(Trouble(fault, times, after))
 
+    def hang(self, call: str, *, after: bool = False) -> None:
+        """Calls of that name are never answered; `after`: what was asked is done all the same."""
+        self.hanging[call] = after
+
     def heal(self) -> None:
         self.troubles.clear()
+        self.latency.clear()
+        self.hanging.clear()
 
     def push(self) -> None:
         """Something changed: whoever listens is told."""
@@ -193,6 +200,10 @@ class FakeVenue:
         """Do `what`, with the latency and the trouble that wait for `call`."""
         await asyncio.sleep(self.latency.get(call, 0))
         self.calls.append(f"{call} {detail}".strip())
+        if call in self.hanging:
+            if self.hanging[call]:
+                what()
+            await asyncio.Event().wait()
         for trouble in self.troubles.get(call, ()):
             if trouble.times > 0:
                 trouble.times -= 1

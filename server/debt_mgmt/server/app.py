@@ -111,7 +111,7 @@ async def started(
     metrics = Metrics()
     guard = Guard(metrics, settings.server.default_deadline_seconds)
     paper: PaperBroker
-    venues = venues or ConfiguredVenues(settings.brokers, clock)
+    venues = venues or ConfiguredVenues(settings.brokers)
     say_what_can_not_be_reached(settings, venues)
     live = LiveAccounts(venues, pace)
     reductions = Reductions(lambda account: broker_of(account, paper, live))

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from debt_mgmt.core.account import Account, AlertKind
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.live.pace import Pace
@@ -31,6 +33,11 @@ FAST = Pace(
 WAIT_SECONDS_MOST = 10.0
 
 
+def paced(**seconds: float) -> Pace:
+    """The pace of the tests, but for these."""
+    return msgspec.structs.replace(FAST, **seconds)
+
+
 @asynccontextmanager
 async def live_service(
     venue: FakeVenue, *, journal: Journal | None = None, pace: Pace = FAST, **flags: str
@@ -40,14 +47,19 @@ async def live_service(
 
 
 async def open_live(
-    desk: Desk, account_id: str = "alice", *, dry_run: bool = False, environment: int = types_pb2.ENVIRONMENT_LIVE
+    desk: Desk,
+    account_id: str = "alice",
+    *,
+    dry_run: bool | None = False,
+    environment: int = types_pb2.ENVIRONMENT_LIVE,
+    broker: str = "bybit",
 ) -> Account:
     """A live account, once it was read for the first time."""
     await desk.accounts.CreateAccount(
         account_service_pb2.CreateAccountRequest(
             request_id=f"create-{account_id}",
             account_id=account_id,
-            broker="bybit",
+            broker=broker,
             environment=environment,  # type: ignore[arg-type]
             dry_run=dry_run,
         )

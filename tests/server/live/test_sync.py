@@ -9,9 +9,8 @@ import pytest
 from debt_mgmt.core.account import AlertKind, RiskLevel
 from debt_mgmt.core.venue import SyncStatus
 from debt_mgmt.server.brokers.broker import Denied, Unreachable
-from debt_mgmt.server.live.pace import Pace
 from debt_mgmt.v1 import account_service_pb2, rejections_pb2, types_pb2
-from tests.server.live.desk import BTC, FAST, D, is_fresh, kinds, live_service, open_live, until
+from tests.server.live.desk import BTC, D, is_fresh, kinds, live_service, open_live, paced, until
 from tests.support.live_broker import BAD_KEY, UNREACHABLE, FakeVenue
 from tests.support.service import Desk
 
@@ -73,8 +72,7 @@ async def test_nothing_that_adds_risk_passes_before_the_first_read_and_reducing_
 
 
 async def test_what_is_pushed_is_read_at_once(venue: FakeVenue) -> None:
-    slow = Pace(**{name: getattr(FAST, name) for name in FAST.__struct_fields__} | {"poll_seconds": 60.0})
-    async with live_service(venue, pace=slow) as desk:
+    async with live_service(venue, pace=paced(poll_seconds=60.0)) as desk:
         await open_live(desk)
         await until(lambda: venue.count("changes"))
         venue.hold("BTCUSDT", "-0.1", "50500")
@@ -122,8 +120,7 @@ async def test_its_age_is_renewed_before_it_is_too_old(venue: FakeVenue) -> None
 
 
 async def test_sync_account_reads_now_and_names_every_difference(venue: FakeVenue) -> None:
-    slow = Pace(**{name: getattr(FAST, name) for name in FAST.__struct_fields__} | {"poll_seconds": 60.0})
-    async with live_service(venue, pace=slow) as desk:
+    async with live_service(venue, pace=paced(poll_seconds=60.0)) as desk:
         await open_live(desk)
         venue.hold("BTCUSDT", "0.1", "50500")
         venue.balances["USDT"] = D("9990")
@@ -290,9 +287,8 @@ async def test_prices_come_from_the_venue_and_say_so(venue: FakeVenue) -> None:
 
 async def test_marks_that_are_pushed_are_taken_at_once(venue: FakeVenue) -> None:
     venue.pushes = True
-    slow = Pace(**{name: getattr(FAST, name) for name in FAST.__struct_fields__} | {"mark_poll_seconds": 60.0})
     venue.hold("BTCUSDT", "0.1", "50000")
-    async with live_service(venue, pace=slow) as desk:
+    async with live_service(venue, pace=paced(mark_poll_seconds=60.0)) as desk:
         await open_live(desk)
         await until(lambda: venue.count("watch"))
         for price in ("50100", "50200", "50300"):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -132,16 +132,34 @@ class VenueMarks:
                 await self.regroup.wait()
                 continue
             try:
-                feed = await self.opened()
-                async for mark in until(feed.watch(symbols), self.regroup):
-                    self.take(mark)
-                    wait = self.pace.backoff_seconds_min
+                await self.take_pushed(await self.opened(), symbols)
+                wait = self.pace.backoff_seconds_min
             except NotPossible:
                 return
             except BrokerFault as fault:
                 logger.warning("%s pushes no prices: %s", self.broker, fault)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, self.pace.backoff_seconds_max)
+
+    async def take_pushed(self, feed: PriceFeed, symbols: list[str]) -> None:
+        """Take marks until the stream breaks off, which raises a BrokerFault, or until other instruments are wanted."""
+
+        async def take_each() -> None:
+            async for mark in feed.watch(symbols):
+                self.take(mark)
+
+        taking = asyncio.create_task(take_each())
+        regrouped = asyncio.create_task(self.regroup.wait())
+        try:
+            await asyncio.wait({taking, regrouped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            regrouped.cancel()
+            over = taking.done()
+            taking.cancel()
+            await asyncio.gather(taking, regrouped, return_exceptions=True)
+        if over:
+            taking.result()
+            raise Unreachable("the stream of prices ended")
 
     async def ask(self) -> None:
         """Ask for the marks that were not pushed for a while."""
@@ -151,17 +169,25 @@ class VenueMarks:
             if not symbols:
                 await asyncio.sleep(self.pace.mark_poll_seconds / 4)
                 continue
-            try:
-                found = await self.asked_for(symbols)
-            except BrokerFault as fault:
-                self.problem = str(fault)
-                logger.warning("%s gives no prices: %s", self.broker, fault)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, self.pace.backoff_seconds_max)
+            self.problem = await self.take_asked(symbols)
+            if not self.problem:
+                wait = self.pace.backoff_seconds_min
                 continue
-            self.problem, wait = "", self.pace.backoff_seconds_min
-            for mark in found:
+            logger.warning("%s gives no prices: %s", self.broker, self.problem)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, self.pace.backoff_seconds_max)
+
+    async def take_asked(self, symbols: list[str]) -> str:
+        """Ask for marks, one by one where they can't be had together; what went wrong, empty where nothing did."""
+        try:
+            for mark in await self.asked_for(symbols):
                 self.take(mark)
+        except BrokerFault as fault:
+            if len(symbols) == 1:
+                return str(fault)
+            problems = [await self.take_asked([symbol]) for symbol in symbols]
+            return "; ".join(dict.fromkeys(problem for problem in problems if problem))
+        return ""
 
     def silent(self) -> list[str]:
         """The instruments whose mark did not come for a while."""
@@ -226,27 +252,3 @@ class VenueMarks:
 
     def source(self, mark: VenueMark) -> str:
         return self.broker if mark.is_mark_price else f"{self.broker} {LAST_PRICE}"
-
-
-async def until(pushed: AsyncIterator[VenueMark], stop: asyncio.Event) -> AsyncIterator[VenueMark]:
-    """What is pushed, until `stop` is set."""
-    stopped = asyncio.ensure_future(stop.wait())
-    following: asyncio.Future[VenueMark] | None = None
-    try:
-        while True:
-            following = asyncio.ensure_future(anext(pushed))
-            await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                return
-            try:
-                mark = following.result()
-            except StopAsyncIteration:
-                return
-            yield mark
-    finally:
-        left = [one for one in (stopped, following) if one is not None]
-        for one in left:
-            one.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        if hasattr(pushed, "aclose"):
-            await pushed.aclose()
