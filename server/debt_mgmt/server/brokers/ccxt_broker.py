@@ -12,7 +12,7 @@ from debt_mgmt.server.brokers.ccxt_leverage import Leverage
 from debt_mgmt.server.brokers.ccxt_link import Link, as_they_come
 from debt_mgmt.server.brokers.ccxt_markets import Markets
 from debt_mgmt.server.brokers.ccxt_orders import Orders
-from debt_mgmt.server.brokers.ccxt_state import read_loans, read_state
+from debt_mgmt.server.brokers.ccxt_state import Trades, read_loans, read_state
 from debt_mgmt.server.brokers.listings import Listings
 from debt_mgmt.server.brokers.profiles import Feature, VenueProfile
 
@@ -30,6 +30,8 @@ class CcxtBroker:
         self.orders = Orders(link, self.markets, salt, self.settings.chosen)
         self.seen: set[str] = set()
         """Symbols of which the account had a position or an order when it was last read."""
+        self.traded: set[str] = set()
+        """Symbols that had one at any time, or were traded through this connection."""
 
     @property
     def profile(self) -> VenueProfile:
@@ -50,8 +52,10 @@ class CcxtBroker:
         return await self.listings.instruments(self.link, symbols or sorted(self.seen))
 
     async def state(self, fills_since: datetime | None = None) -> VenueState:
-        found = await read_state(self.link, self.markets(), fills_since, self.salt)
+        trades = None if fills_since is None else Trades(fills_since, frozenset(self.traded), self.salt)
+        found = await read_state(self.link, self.markets(), trades)
         self.seen = {one.symbol for one in (*found.positions, *found.orders)}
+        self.traded |= self.seen
         for position in found.positions:
             if position.margin_mode is not None:
                 self.settings.modes[position.symbol] = position.margin_mode
@@ -71,6 +75,7 @@ class CcxtBroker:
 
     async def place(self, order: BrokerOrder) -> BrokerFill:
         self.check(order)
+        self.traded.add(order.symbol)
         return await self.orders.place(order)
 
     def check(self, order: BrokerOrder) -> None:

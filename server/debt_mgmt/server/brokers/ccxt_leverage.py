@@ -76,12 +76,14 @@ class Leverage:
         else:
             await client.set_leverage(plain_number(leverage), market["symbol"])
 
-    async def okx_mode(self, client: Any, symbol: str, market: Market) -> MarginMode:
-        """The mode of an open position, else the one set here, else cross."""
+    async def okx_mode(
+        self, client: Any, symbol: str, market: Market, otherwise: MarginMode | None = None
+    ) -> MarginMode:
+        """The mode of an open position; without one `otherwise`, or the one set here, or cross."""
         for row in (await client.privateGetAccountPositions({"instId": market["id"]}))["data"]:
             if number(row.get("pos")) and (mode := mode_of(row.get("mgnMode"))) is not None:
                 return mode
-        return self.modes.get(symbol, MarginMode.CROSS)
+        return otherwise or self.modes.get(symbol, MarginMode.CROSS)
 
     async def send_okx(self, client: Any, market: Market, leverage: Decimal, mode: MarginMode) -> None:
         params: list[dict[str, str]] = [{"marginMode": mode.value.lower()}]
@@ -98,6 +100,7 @@ class Leverage:
         market = self.markets().market(symbol)
         self.require(Feature.SET_MARGIN_MODE)
         if profile.margin_mode_path is MarginModePath.WITH_LEVERAGE:
+            await self.require_other_mode_free(symbol, market, mode)
             await self.changing(lambda client: self.send_okx(client, market, leverage, mode))
             self.modes[symbol] = mode
             return mode
@@ -105,6 +108,14 @@ class Leverage:
         found = await self.read_back(lambda client: MODE_READERS[profile.broker](client, market))
         self.modes[symbol] = found
         return found
+
+    async def require_other_mode_free(self, symbol: str, market: Market, mode: MarginMode) -> None:
+        """OKX keeps both modes side by side, and a position stays in the one that it was opened in."""
+        async with self.link.asking() as client:
+            held = await self.okx_mode(client, symbol, market, mode)
+        if held is not mode:
+            words = f"okx: there is a {held.value.lower()} position in {symbol}: it keeps its margin mode"
+            raise Rejected(words, reason=RejectionReason.PRECONDITION)
 
     async def adjust_margin(self, symbol: str, side: PositionSide, amount: Decimal) -> None:
         """Post margin on an isolated position (above zero) or take some back, exactly as much as is said."""

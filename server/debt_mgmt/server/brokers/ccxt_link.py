@@ -14,7 +14,7 @@ from debt_mgmt.server.brokers.broker import BrokerFault, NotPossible, Unreachabl
 from debt_mgmt.server.brokers.credentials import Credentials
 from debt_mgmt.server.brokers.profiles import Testnet, VenueProfile
 from debt_mgmt.server.brokers.rate_budget import RateBudget
-from debt_mgmt.server.brokers.venue_errors import Heard, translate
+from debt_mgmt.server.brokers.venue_errors import Heard, says_no, translate
 
 TIMEOUT_MILLISECONDS = 10_000
 ADDRESS = re.compile(r"^(?P<scheme>https|wss|http|ws)://[^/]+")
@@ -46,7 +46,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 """What each client is told: only the markets that we trade, no look-ups of its own, no snapshots that hang."""
 
 HEARD: ContextVar[Heard] = ContextVar("heard")
-ANSWERED: ContextVar[list[bool]] = ContextVar("answered")
+ANSWERED: ContextVar[list[Heard]] = ContextVar("answered")
 
 silent = logging.Logger("debt_mgmt.silent")
 """The client library logs whole requests, with keys and signatures in their headers: nothing of that is written."""
@@ -128,9 +128,8 @@ class Link:
             except Exception as error:
                 error.__dict__["heard"] = heard
                 raise
-            for answered in (ANSWERED.get(None),):
-                if answered is not None:
-                    answered.append(True)
+            if (answered := ANSWERED.get(None)) is not None:
+                answered.append(heard)
             return answer
 
         async def queue(
@@ -155,22 +154,25 @@ class Link:
     @contextlib.asynccontextmanager
     async def asking(self, *, writes: bool = False) -> AsyncIterator[Any]:
         """The client, with every error of what is done inside turned into a fault."""
-        answered: list[bool] = []
+        answered: list[Heard] = []
         token = ANSWERED.set(answered)
         try:
             yield self.client
         except Exception as error:  # noqa: BLE001 - whatever it is, it leaves as a fault
-            raise self.fault(error, answered=bool(answered), writes=writes) from None
+            raise self.fault(error, answered, writes=writes) from None
         finally:
             with contextlib.suppress(ValueError):
                 ANSWERED.reset(token)
 
-    def fault(self, error: Exception, *, answered: bool, writes: bool) -> BrokerFault:
+    def fault(self, error: Exception, answered: list[Heard], *, writes: bool) -> BrokerFault:
+        """What an error means. `answered` are the good answers that came before it."""
         if isinstance(error, BrokerFault):
             return error
         heard: Heard | None = getattr(error, "heard", None)
         if heard is None and not answered:
             heard = Heard()
+        elif heard is None and says_no(self.profile.broker, answered[-1]):
+            heard = answered[-1]
         fault = translate(self.profile.broker, error, heard, writes=writes)
         if self.credentials is not None:
             fault.words = self.credentials.hidden(fault.words)

@@ -37,13 +37,22 @@ class Raw(msgspec.Struct):
     hedge: bool | None = None
 
 
-async def read_state(link: Link, markets: Markets, fills_since: datetime | None, salt: str) -> VenueState:
+class Trades(msgspec.Struct, frozen=True):
+    """Which of the account's own trades to read: since when, and (Binance asks by symbol) in which symbols at least."""
+
+    since: datetime
+    symbols: frozenset[str]
+    salt: str
+    """Of our order ids: see `client_order_ids`."""
+
+
+async def read_state(link: Link, markets: Markets, trades: Trades | None = None) -> VenueState:
     """The whole account. Raises a fault where any part of it can't be read or understood: there are no half states."""
     at = datetime.now(UTC)
     broker = link.profile.broker
     fills: tuple[VenueFill, ...] = ()
-    if fills_since is not None:
-        fills = await read_fills(link, markets, fills_since, salt)
+    if trades is not None:
+        fills = await read_fills(link, markets, trades)
     async with link.asking() as client:
         raw = await READERS[broker](client)
         balances, health = MONEY[broker](raw.money, client.safe_currency_code)
@@ -330,21 +339,23 @@ async def read_orders(link: Link, markets: Markets) -> list[VenueOrder]:
 # Trades.
 
 
-async def read_fills(link: Link, markets: Markets, since: datetime, salt: str) -> tuple[VenueFill, ...]:
+async def read_fills(link: Link, markets: Markets, trades: Trades) -> tuple[VenueFill, ...]:
     """The account's own trades since a time, in instruments of the house, the oldest first."""
-    start = int(since.timestamp() * 1000)
+    start = int(trades.since.timestamp() * 1000)
     found: list[VenueFill] = []
     async with link.asking() as client:
-        for symbol, request in await fill_requests(link, client):
+        for symbol, request in await fill_requests(link, client, markets, trades):
             for trade in await client.fetch_my_trades(symbol, start, 100, dict(request)):
-                fill = read_fill(link, markets, trade, salt)
-                if fill is not None and fill.at >= since:
+                fill = read_fill(link, markets, trade, trades.salt)
+                if fill is not None and fill.at >= trades.since:
                     found.append(fill)
     return tuple(sorted(found, key=lambda fill: (fill.at, fill.fill_id)))
 
 
-async def fill_requests(link: Link, client: Any) -> list[tuple[str | None, Mapping[str, Any]]]:
-    """What must be asked to see all trades: on Binance it is one call per symbol that is held or was traded lately."""
+async def fill_requests(
+    link: Link, client: Any, markets: Markets, trades: Trades
+) -> list[tuple[str | None, Mapping[str, Any]]]:
+    """What must be asked to see all trades: on Binance it is one call for each symbol that is held or is named."""
     broker = link.profile.broker
     if broker == "bybit":
         return [(None, {"category": "linear"}), (None, {"category": "inverse"})]
@@ -352,7 +363,8 @@ async def fill_requests(link: Link, client: Any) -> list[tuple[str | None, Mappi
         return [(None, {"instType": "SWAP"})]
     if broker == "binance":
         rows = await client.fapiPrivateV3GetPositionRisk()
-        return [(symbol, {}) for symbol in sorted({venue_symbol(link, str(row["symbol"])) for row in rows})]
+        held = {venue_symbol(link, str(row["symbol"])) for row in rows}
+        return [(symbol, {}) for symbol in sorted(held | set(map(markets.venue_symbol, trades.symbols)))]
     return [(None, {})]
 
 

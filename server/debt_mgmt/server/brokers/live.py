@@ -37,9 +37,10 @@ class LiveBroker(Broker, Protocol):
         """The whole account as the venue's REST interface tells it; with its trades since a time, if one is given."""
 
     def changes(self) -> AsyncGenerator[None, None]:
-        """Yields whenever the venue pushes that the account changed, with no content: read `state` then. Close it when done.
+        """Yields whenever the venue pushes that the account changed, with no content: read `state` then.
 
-        Raises Unreachable when the connection drops, and NotPossible where the venue pushes nothing.
+        To be closed when it is no longer listened to. Raises Unreachable when the connection drops, and NotPossible where
+        the venue pushes nothing.
         """
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> Decimal:

@@ -239,7 +239,7 @@ BINANCE = VenueProfile(
     leverage_path=LeveragePath.ENDPOINT,
     leverage_step=D(1),
     margin_mode_path=MarginModePath.SYMBOL,
-    client_order_ids=ClientOrderIds("clientOrderId", 36),
+    client_order_ids=ClientOrderIds("clientOrderId", 36, unique=False),
     mark_source=MarkSource.MARK_PRICE,
     tier_source=TierSource.NOTIONAL,
     health_currency="USDT",

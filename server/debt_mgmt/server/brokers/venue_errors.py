@@ -152,6 +152,12 @@ def code_and_words(broker: str, error: Exception, heard: Heard | None) -> tuple[
     return code, words or str(error)
 
 
+def says_no(broker: str, heard: Heard) -> bool:
+    """Whether an answer that came with a good status carries a code of ours all the same."""
+    answer = heard.json
+    return isinstance(answer, dict) and known_code(broker, FINDERS[broker](answer)[0]) is not None
+
+
 def embedded(text: str) -> Any:
     """The JSON that an exception's text carries behind the exchange's name."""
     start = text.find("{")
