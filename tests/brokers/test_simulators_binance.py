@@ -15,7 +15,7 @@ from tests.support.venues.records import Leg
 from tests.support.venues.venue import FaultKind
 
 BTC = "BTC/USDT:USDT"
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "options": {"fetchMarkets": {"types": ["linear"]}, "fetchCurrencies": False, "fetchMargins": False},
     "enableRateLimit": False,
     "timeout": 1000,
@@ -96,7 +96,7 @@ async def test_isolated_margin(venue: BinanceSimulator, client: Any) -> None:
     assert (position["marginMode"], position["positionMargin"], position["liquidationPrice"]) == (
         "isolated",
         "350",
-        "56740",
+        "56726.9",
     )
     with pytest.raises(ccxt.ExchangeError, match="-4161"):
         await client.set_leverage(10, BTC)

@@ -85,7 +85,7 @@ async def test_isolated_margin(venue: BybitSimulator, client: Any) -> None:
     assert answer["result"]["positionBalance"] == "700"
     await client.private_post_v5_position_add_margin(order | {"margin": "-50"})
     [position] = await client.fetch_positions([BTC])
-    assert (position["collateral"], position["liquidationPrice"]) == ("650", "53800")
+    assert (position["collateral"], position["liquidationPrice"]) == ("650", "53768.8")
 
 
 async def test_hedge_legs_stand_beside_each_other(venue: BybitSimulator, client: Any) -> None:

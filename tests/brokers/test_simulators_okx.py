@@ -15,7 +15,11 @@ from tests.support.venues.records import Leg
 from tests.support.venues.venue import FaultKind
 
 BTC, INVERSE = "BTC/USDT:USDT", "BTC/USD:BTC"
-CONFIG = {"options": {"fetchMarkets": {"types": ["spot", "swap"]}}, "enableRateLimit": False, "timeout": 1000}
+CONFIG: dict[str, Any] = {
+    "options": {"fetchMarkets": {"types": ["spot", "swap"]}},
+    "enableRateLimit": False,
+    "timeout": 1000,
+}
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ async def test_isolated_margin(venue: OkxSimulator, client: Any) -> None:
     assert (position["marginMode"], position["positionMargin"], position["liquidationPrice"]) == (
         "isolated",
         "650",
-        "53740",
+        "53714.9",
     )
     with pytest.raises(ccxt.ExchangeError, match="59301"):
         await client.private_post_account_position_margin_balance(change | {"type": "reduce", "amt": "60"})

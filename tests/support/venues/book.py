@@ -182,9 +182,10 @@ class Book:
         size = abs(position.quantity) * listing.contract_size
         direction = Decimal(1) if position.quantity > 0 else Decimal(-1)
         if listing.kind is Kind.INVERSE:
-            inverse = 1 / mark + direction * cushion / size
+            inverse = 1 / mark + cushion / (direction * size + maintenance * mark)
             return (1 / inverse).quantize(listing.tick) if inverse > 0 else None
-        price = mark - direction * cushion / size
+        rate = listing.tier(position.quantity, mark).maintenance_rate
+        price = mark - cushion / (size * (direction - rate))
         return price.quantize(listing.tick) if price > 0 else None
 
     # What is set.

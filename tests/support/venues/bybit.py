@@ -193,7 +193,7 @@ class BybitSimulator(VenueSimulator):
 
     @answers("GET", "/v5/asset/coin/query-info", private=True)
     def coins(self, asked: Asked) -> Any:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"name": coin, "coin": coin, "remainAmount": "0", "chains": []} for coin in ("BTC", "ETH", "SOL", "USDT")
         ]
         return self.said({"rows": rows})
