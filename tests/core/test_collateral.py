@@ -11,6 +11,7 @@ from debt_mgmt.core.house import House
 from debt_mgmt.core.margin import collateral_value
 from debt_mgmt.core.market import AssetRule, Mark, Unpriced, asset_price
 from debt_mgmt.core.refusals import Reason
+from debt_mgmt.core.venue import VenueState
 from tests.support.desk import FREE, NOON, Desk, reasons
 from tests.support.instruments import BTCUSDT, ETHUSDT, inverse, linear
 from tests.support.scenario import play
@@ -176,6 +177,7 @@ def test_a_recording_prices_no_real_account() -> None:
     desk.open("paper", 1, currency="USDT", asset="BTC")
     assert desk.summary("paper").known
     desk.open("real", currency="USDT", environment=Environment.LIVE)
+    desk.do("real", c.RecordSync(VenueState(desk.now)))
     assert [one.reason for one in desk.check("real", "buy", "0.1").violations] == [Reason.MISSING_MARK]
     result = desk.check("real", "buy", 1, "BTCUSD")
     assert [(one.reason, one.subject) for one in result.violations] == [(Reason.MISSING_MARK, "BTCUSDT")]

@@ -11,6 +11,7 @@ from debt_mgmt.core.account import Environment, MarginMode, RiskLevel
 from debt_mgmt.core.market import Mark, Unpriced, asset_price
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.slopes import Pricing, rate_at
+from debt_mgmt.core.venue import VenueState
 from tests.support.desk import FREE
 from tests.support.instruments import linear
 from tests.support.screened import (
@@ -70,6 +71,7 @@ def test_a_recording_does_not_price_a_real_account() -> None:
     desk.set("BTCUSDT", "60000")
     desk.open("paper", 100_000)
     desk.open("real", environment=Environment.LIVE)
+    desk.do("real", c.RecordSync(VenueState(desk.now)))
     for name in ("paper", "real"):
         desk.fill(name, "buy", 1, price=30_000)
         desk.fill(name, "sell", "0.5", price=60_000)

@@ -76,7 +76,7 @@ class Venue(PaperBroker):
             raise Ambiguous("no answer in time")
         return fill
 
-    async def find(self, client_order_id: str) -> BrokerFill | StillOpen | None:
+    async def find(self, client_order_id: str, symbol: str) -> BrokerFill | StillOpen | None:
         return self.executed.get(client_order_id)
 
     def write(self, what: str, order: BrokerOrder, fill: BrokerFill | None = None) -> None:

@@ -79,11 +79,11 @@ async def test_the_same_order_again_is_the_same_fill_whatever_the_market_did() -
     assert await place.broker.place(SELL) == first
     del place.marks["BTCUSDT"]
     assert await place.broker.place(SELL) == first
-    assert await place.broker.find("liq-1-7-1") == first
+    assert await place.broker.find("liq-1-7-1", "BTCUSDT") == first
 
 
 async def test_an_order_that_never_came_is_not_found() -> None:
-    assert await Place().broker.find("liq-1-7-1") is None
+    assert await Place().broker.find("liq-1-7-1", "BTCUSDT") is None
 
 
 @pytest.mark.parametrize("environment", [Environment.TESTNET, Environment.LIVE])
@@ -91,7 +91,7 @@ async def test_only_sandbox_accounts_are_served(environment: Environment) -> Non
     place = Place()
     with pytest.raises(Rejected, match="not a sandbox account"):
         await place.broker.place(changed(environment=environment))
-    assert await place.broker.find("liq-1-7-1") is None
+    assert await place.broker.find("liq-1-7-1", "BTCUSDT") is None
 
 
 async def test_only_reducing_orders_are_carried_out() -> None:
@@ -104,7 +104,7 @@ async def test_without_a_price_an_order_waits_and_may_be_placed_again() -> None:
     known = place.marks.pop("BTCUSDT")
     with pytest.raises(Unreachable, match="BTCUSDT has no price"):
         await place.broker.place(SELL)
-    assert await place.broker.find("liq-1-7-1") is None
+    assert await place.broker.find("liq-1-7-1", "BTCUSDT") is None
     place.marks["BTCUSDT"] = known
     assert (await place.broker.place(SELL)).quantity == D("0.5")
 
@@ -114,7 +114,7 @@ async def test_the_memory_of_fills_is_bounded(monkeypatch: pytest.MonkeyPatch) -
     place = Place()
     for number in range(5):
         await place.broker.place(changed(client_order_id=f"liq-1-{number}-1"))
-    found = [await place.broker.find(f"liq-1-{number}-1") for number in range(5)]
+    found = [await place.broker.find(f"liq-1-{number}-1", "BTCUSDT") for number in range(5)]
     assert [fill is not None for fill in found] == [False, False, True, True, True]
 
 

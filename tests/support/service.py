@@ -15,6 +15,8 @@ from debt_mgmt.server import app
 from debt_mgmt.server.config import read_settings
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
+from debt_mgmt.server.live.pace import Pace
+from debt_mgmt.server.live.venues import Venues
 from debt_mgmt.v1 import (
     account_service_pb2,
     account_service_pb2_grpc,
@@ -181,6 +183,8 @@ async def service(
     *,
     journal: Journal | None = None,
     clock: Callable[[], datetime] | None = None,
+    venues: Venues | None = None,
+    pace: Pace = Pace(),  # noqa: B008
     **flags: str,
 ) -> AsyncIterator[Desk]:
     """A running service: on an embedded PostgreSQL in `data_directory`, or on `journal`, or on a journal in memory."""
@@ -190,7 +194,8 @@ async def service(
         given["database.data_directory"] = str(data_directory)
     elif journal is None:
         journal = MemoryJournal()
-    running = await app.start(read_settings(environment={}, flags=given), journal=journal, clock=clock)
+    settings = read_settings(environment={}, flags=given)
+    running = await app.start(settings, journal=journal, clock=clock, venues=venues, pace=pace)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel:
             yield Desk(running, channel)

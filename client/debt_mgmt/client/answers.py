@@ -58,6 +58,10 @@ class StalePrices(Refused):
     """A price that the decision needs is missing or too old."""
 
 
+class NotSynced(Refused):
+    """The account's exchange was never read, is out of sight or was read too long ago."""
+
+
 class TradingStopped(Refused):
     """New risk is not allowed now: trading is halted, the account is reducing, or a circuit breaker tripped."""
 
@@ -68,6 +72,7 @@ REFUSALS: dict[RefusalReason, type[Refused]] = {
     RefusalReason.BELOW_INITIAL_MARGIN: InsufficientMargin,
     RefusalReason.STALE_MARK: StalePrices,
     RefusalReason.MISSING_MARK: StalePrices,
+    RefusalReason.ACCOUNT_NOT_SYNCED: NotSynced,
     RefusalReason.TRADING_HALTED: TradingStopped,
     RefusalReason.TRADING_REDUCING: TradingStopped,
     RefusalReason.HOUSE_HALTED: TradingStopped,

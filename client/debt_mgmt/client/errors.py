@@ -106,6 +106,10 @@ class FailedPrecondition(DebtMgmtError):
     """Not possible in the present state. Repeating it does not help."""
 
 
+class BrokerNotReady(FailedPrecondition):
+    """The broker is not enabled, has no key or no such environment, or denies access; the message says which."""
+
+
 class ResumeTokenExpired(DebtMgmtError):
     """The resume token is too old to continue from. `watch_margin` starts anew by itself."""
 
@@ -124,6 +128,10 @@ class JournalUnavailable(Unavailable):
 
 class ServerDraining(Unavailable):
     """The service is shutting down: repeat elsewhere or later."""
+
+
+class BrokerUnreachable(Unavailable):
+    """The broker can't be reached now; the message has its words. Nothing was done."""
 
 
 class ResourceExhausted(DebtMgmtError):
@@ -186,6 +194,8 @@ REASONS: Mapping[str, type[DebtMgmtError]] = {
     "DEADLINE_EXPIRED": DeadlineExceeded,
     "BATCH_TOO_LARGE": BatchTooLarge,
     "CANCELLED": CallCancelled,
+    "BROKER_NOT_READY": BrokerNotReady,
+    "BROKER_UNREACHABLE": BrokerUnreachable,
 }
 """Every reason of the contract."""
 

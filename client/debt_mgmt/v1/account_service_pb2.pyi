@@ -23,6 +23,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _SyncStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SyncStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SYNC_STATUS_UNSPECIFIED: _SyncStatus.ValueType  # 0
+    """Not set."""
+    SYNC_STATUS_NEVER: _SyncStatus.ValueType  # 1
+    """It was never read: no new risk."""
+    SYNC_STATUS_FRESH: _SyncStatus.ValueType  # 2
+    """It was read a short while ago."""
+    SYNC_STATUS_LOST: _SyncStatus.ValueType  # 3
+    """It can't be read, or was read too long ago: no new risk, and the level is UNKNOWN. The last state is kept."""
+
+class SyncStatus(_SyncStatus, metaclass=_SyncStatusEnumTypeWrapper):
+    """Whether the broker's side of an account is known."""
+
+SYNC_STATUS_UNSPECIFIED: SyncStatus.ValueType  # 0
+"""Not set."""
+SYNC_STATUS_NEVER: SyncStatus.ValueType  # 1
+"""It was never read: no new risk."""
+SYNC_STATUS_FRESH: SyncStatus.ValueType  # 2
+"""It was read a short while ago."""
+SYNC_STATUS_LOST: SyncStatus.ValueType  # 3
+"""It can't be read, or was read too long ago: no new risk, and the level is UNKNOWN. The last state is kept."""
+Global___SyncStatus: _TypeAlias = SyncStatus  # noqa: Y015
+
 class _Testnet:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -65,6 +93,8 @@ class _LeveragePathEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Leverage
     """Set once per symbol by a call."""
     LEVERAGE_PATH_ORDER_PARAMETER: _LeveragePath.ValueType  # 3
     """Given with each order."""
+    LEVERAGE_PATH_ACCOUNT_ENDPOINT: _LeveragePath.ValueType  # 4
+    """Set for the whole account at once by a call."""
 
 class LeveragePath(_LeveragePath, metaclass=_LeveragePathEnumTypeWrapper):
     """How a broker takes leverage."""
@@ -77,6 +107,8 @@ LEVERAGE_PATH_ENDPOINT: LeveragePath.ValueType  # 2
 """Set once per symbol by a call."""
 LEVERAGE_PATH_ORDER_PARAMETER: LeveragePath.ValueType  # 3
 """Given with each order."""
+LEVERAGE_PATH_ACCOUNT_ENDPOINT: LeveragePath.ValueType  # 4
+"""Set for the whole account at once by a call."""
 Global___LeveragePath: _TypeAlias = LeveragePath  # noqa: Y015
 
 class _BrokerFeature:
@@ -148,6 +180,7 @@ class Account(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Id, chosen by whoever created it."""
     owner: _builtins.str
@@ -186,6 +219,10 @@ class Account(_message.Message):
     def revision(self) -> _types_pb2.Revision:
         """Last change of the account."""
 
+    @_builtins.property
+    def sync(self) -> Global___AccountSync:
+        """How well the broker's side is known. Absent on SANDBOX: this service keeps such accounts by itself."""
+
     def __init__(
         self,
         *,
@@ -204,14 +241,124 @@ class Account(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _types_pb2.Revision | None = ...,
+        sync: Global___AccountSync | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "create_time", b"create_time", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "create_time", b"create_time", "revision", b"revision", "sync", b"sync"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "broker", b"broker", "close_time", b"close_time", "create_time", b"create_time", "currency", b"currency", "dry_run", b"dry_run", "environment", b"environment", "level", b"level", "margin_mode", b"margin_mode", "owner", b"owner", "position_mode", b"position_mode", "revision", b"revision", "trading_state", b"trading_state", "trading_state_reason", b"trading_state_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "broker", b"broker", "close_time", b"close_time", "create_time", b"create_time", "currency", b"currency", "dry_run", b"dry_run", "environment", b"environment", "level", b"level", "margin_mode", b"margin_mode", "owner", b"owner", "position_mode", b"position_mode", "revision", b"revision", "sync", b"sync", "trading_state", b"trading_state", "trading_state_reason", b"trading_state_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class AccountSync(_message.Message):
+    """How well the broker's side of an account is known, and the broker's own figures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SYNC_TIME_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    VENUE_CURRENCY_FIELD_NUMBER: _builtins.int
+    VENUE_EQUITY_FIELD_NUMBER: _builtins.int
+    VENUE_INITIAL_MARGIN_FIELD_NUMBER: _builtins.int
+    VENUE_MAINTENANCE_MARGIN_FIELD_NUMBER: _builtins.int
+    VENUE_PROVENANCE_FIELD_NUMBER: _builtins.int
+    DRIFTS_FIELD_NUMBER: _builtins.int
+    status: Global___SyncStatus.ValueType
+    """Whether it is known."""
+    reason: _builtins.str
+    """Why it is not, in the broker's words where it gave any. Empty when FRESH."""
+    venue_currency: _builtins.str
+    """Currency of the figures below. Empty: the account's."""
+    venue_equity: _builtins.str
+    """The broker's own equity. Absent: it tells none."""
+    venue_initial_margin: _builtins.str
+    """The broker's own initial margin. Absent: it tells none."""
+    venue_maintenance_margin: _builtins.str
+    """The broker's own maintenance margin. Absent: it tells none."""
+    venue_provenance: _types_pb2.Provenance.ValueType
+    """Whose figures these are."""
+    @_builtins.property
+    def sync_time(self) -> _timestamp_pb2.Timestamp:
+        """When the state that the account shows was read. Absent: never."""
+
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """Its age. Absent: never read."""
+
+    @_builtins.property
+    def drifts(self) -> _containers.RepeatedCompositeFieldContainer[Global___FigureDrift]:
+        """Figures of ours that are further from the broker's than the tolerance."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___SyncStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        sync_time: _timestamp_pb2.Timestamp | None = ...,
+        age: _duration_pb2.Duration | None = ...,
+        venue_currency: _builtins.str = ...,
+        venue_equity: _builtins.str | None = ...,
+        venue_initial_margin: _builtins.str | None = ...,
+        venue_maintenance_margin: _builtins.str | None = ...,
+        venue_provenance: _types_pb2.Provenance.ValueType = ...,
+        drifts: _abc.Iterable[Global___FigureDrift] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_venue_equity", b"_venue_equity", "_venue_initial_margin", b"_venue_initial_margin", "_venue_maintenance_margin", b"_venue_maintenance_margin", "age", b"age", "sync_time", b"sync_time", "venue_equity", b"venue_equity", "venue_initial_margin", b"venue_initial_margin", "venue_maintenance_margin", b"venue_maintenance_margin"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_venue_equity", b"_venue_equity", "_venue_initial_margin", b"_venue_initial_margin", "_venue_maintenance_margin", b"_venue_maintenance_margin", "age", b"age", "drifts", b"drifts", "reason", b"reason", "status", b"status", "sync_time", b"sync_time", "venue_currency", b"venue_currency", "venue_equity", b"venue_equity", "venue_initial_margin", b"venue_initial_margin", "venue_maintenance_margin", b"venue_maintenance_margin", "venue_provenance", b"venue_provenance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__venue_equity: _TypeAlias = _typing.Literal["venue_equity"]  # noqa: Y015
+    _WhichOneofArgType__venue_equity: _TypeAlias = _typing.Literal["_venue_equity", b"_venue_equity"]  # noqa: Y015
+    _WhichOneofReturnType__venue_initial_margin: _TypeAlias = _typing.Literal["venue_initial_margin"]  # noqa: Y015
+    _WhichOneofArgType__venue_initial_margin: _TypeAlias = _typing.Literal["_venue_initial_margin", b"_venue_initial_margin"]  # noqa: Y015
+    _WhichOneofReturnType__venue_maintenance_margin: _TypeAlias = _typing.Literal["venue_maintenance_margin"]  # noqa: Y015
+    _WhichOneofArgType__venue_maintenance_margin: _TypeAlias = _typing.Literal["_venue_maintenance_margin", b"_venue_maintenance_margin"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__venue_equity) -> _WhichOneofReturnType__venue_equity | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__venue_initial_margin) -> _WhichOneofReturnType__venue_initial_margin | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__venue_maintenance_margin) -> _WhichOneofReturnType__venue_maintenance_margin | None: ...
+
+Global___AccountSync: _TypeAlias = AccountSync  # noqa: Y015
+
+@_typing.final
+class FigureDrift(_message.Message):
+    """A figure of ours that is too far from the broker's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OWN_VALUE_FIELD_NUMBER: _builtins.int
+    VENUE_VALUE_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Which, such as `equity` or `liquidation_price bybit:BTCUSDT`."""
+    own_value: _builtins.str
+    """Ours, when that was found."""
+    venue_value: _builtins.str
+    """The broker's."""
+    tolerance: _builtins.str
+    """How far apart they may be."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        own_value: _builtins.str = ...,
+        venue_value: _builtins.str = ...,
+        tolerance: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "own_value", b"own_value", "tolerance", b"tolerance", "venue_value", b"venue_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FigureDrift: _TypeAlias = FigureDrift  # noqa: Y015
 
 @_typing.final
 class CreateAccountRequest(_message.Message):
@@ -663,6 +810,90 @@ class SyncDifference(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_value) -> _WhichOneofReturnType__recorded_value | None: ...
 
 Global___SyncDifference: _TypeAlias = SyncDifference  # noqa: Y015
+
+@_typing.final
+class SetDryRunRequest(_message.Message):
+    """Asks to let orders leave, or to keep them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    account_id: _builtins.str
+    """Account; TESTNET or LIVE."""
+    dry_run: _builtins.bool
+    """False: orders, cancels and changes of leverage are sent to the broker from now on. True: none is."""
+    reason: _builtins.str
+    """Why; kept in the audit. Required to leave dry run."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "dry_run", b"dry_run", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDryRunRequest: _TypeAlias = SetDryRunRequest  # noqa: Y015
+
+@_typing.final
+class SetDryRunResponse(_message.Message):
+    """Dry run as it is now, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """The account afterwards."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "as_of", b"as_of", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDryRunResponse: _TypeAlias = SetDryRunResponse  # noqa: Y015
 
 @_typing.final
 class ListBrokersRequest(_message.Message):

@@ -60,6 +60,11 @@ class AccountServiceStub(object):
                 request_serializer=debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountRequest.SerializeToString,
                 response_deserializer=debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountResponse.FromString,
                 _registered_method=True)
+        self.SetDryRun = channel.unary_unary(
+                '/debt_mgmt.v1.AccountService/SetDryRun',
+                request_serializer=debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunResponse.FromString,
+                _registered_method=True)
         self.ListBrokers = channel.unary_unary(
                 '/debt_mgmt.v1.AccountService/ListBrokers',
                 request_serializer=debt__mgmt_dot_v1_dot_account__service__pb2.ListBrokersRequest.SerializeToString,
@@ -106,6 +111,13 @@ class AccountServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetDryRun(self, request, context):
+        """Lets orders leave for the broker of a TESTNET or LIVE account, or keeps them from leaving. Audited with its reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBrokers(self, request, context):
         """Lists the brokers and what each can do.
         """
@@ -140,6 +152,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.SyncAccount,
                     request_deserializer=debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountRequest.FromString,
                     response_serializer=debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountResponse.SerializeToString,
+            ),
+            'SetDryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDryRun,
+                    request_deserializer=debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunResponse.SerializeToString,
             ),
             'ListBrokers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBrokers,
@@ -283,6 +300,33 @@ class AccountService(object):
             '/debt_mgmt.v1.AccountService/SyncAccount',
             debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountRequest.SerializeToString,
             debt__mgmt_dot_v1_dot_account__service__pb2.SyncAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.AccountService/SetDryRun',
+            debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_account__service__pb2.SetDryRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class AccountServiceStub:
     """Closes an account for good. Refused while it has positions, reservations or debts."""
     SyncAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SyncAccountRequest, _account_service_pb2.SyncAccountResponse]
     """Reads a TESTNET or LIVE account from its broker now and records the differences."""
+    SetDryRun: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SetDryRunRequest, _account_service_pb2.SetDryRunResponse]
+    """Lets orders leave for the broker of a TESTNET or LIVE account, or keeps them from leaving. Audited with its reason."""
     ListBrokers: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListBrokersRequest, _account_service_pb2.ListBrokersResponse]
     """Lists the brokers and what each can do."""
 
@@ -61,6 +63,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Closes an account for good. Refused while it has positions, reservations or debts."""
     SyncAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SyncAccountRequest, _account_service_pb2.SyncAccountResponse]  # type: ignore[assignment]
     """Reads a TESTNET or LIVE account from its broker now and records the differences."""
+    SetDryRun: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SetDryRunRequest, _account_service_pb2.SetDryRunResponse]  # type: ignore[assignment]
+    """Lets orders leave for the broker of a TESTNET or LIVE account, or keeps them from leaving. Audited with its reason."""
     ListBrokers: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListBrokersRequest, _account_service_pb2.ListBrokersResponse]  # type: ignore[assignment]
     """Lists the brokers and what each can do."""
 
@@ -106,6 +110,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.SyncAccountResponse, _abc.Awaitable[_account_service_pb2.SyncAccountResponse]]:
         """Reads a TESTNET or LIVE account from its broker now and records the differences."""
+
+    @_abc_1.abstractmethod
+    def SetDryRun(
+        self,
+        request: _account_service_pb2.SetDryRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.SetDryRunResponse, _abc.Awaitable[_account_service_pb2.SetDryRunResponse]]:
+        """Lets orders leave for the broker of a TESTNET or LIVE account, or keeps them from leaving. Audited with its reason."""
 
     @_abc_1.abstractmethod
     def ListBrokers(

@@ -167,6 +167,40 @@ class LeverageSetting(_message.Message):
 Global___LeverageSetting: _TypeAlias = LeverageSetting  # noqa: Y015
 
 @_typing.final
+class VenueRequest(_message.Message):
+    """A change that the venue of a TESTNET or LIVE account was asked for, once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    REFUSAL_CODE_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """Id, made by the service."""
+    state: Global___LeverageState.ValueType
+    """REQUESTED: not answered yet, look again. CONFIRMED: in force. REFUSED: not in force."""
+    refusal: _builtins.str
+    """The venue's words when REFUSED. Empty otherwise."""
+    refusal_code: _builtins.str
+    """The venue's code when REFUSED, or NOT_SENT or NOT_CONFIRMED where it gave no answer. Empty otherwise."""
+    def __init__(
+        self,
+        *,
+        change_id: _builtins.str = ...,
+        state: Global___LeverageState.ValueType = ...,
+        refusal: _builtins.str = ...,
+        refusal_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "refusal", b"refusal", "refusal_code", b"refusal_code", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VenueRequest: _TypeAlias = VenueRequest  # noqa: Y015
+
+@_typing.final
 class GetLeverageRequest(_message.Message):
     """Asks for a symbol's leverage."""
 
@@ -354,6 +388,7 @@ class SetLeverageResponse(_message.Message):
     SETTING_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    VENUE_REQUEST_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
@@ -382,6 +417,10 @@ class SetLeverageResponse(_message.Message):
     def after(self) -> _types_pb2.MarginFigures:
         """The account afterwards; when refused, as it would have been."""
 
+    @_builtins.property
+    def venue_request(self) -> Global___VenueRequest:
+        """What the venue said. Absent on SANDBOX, with validate_only, and when the rules refused it."""
+
     def __init__(
         self,
         *,
@@ -393,10 +432,11 @@ class SetLeverageResponse(_message.Message):
         setting: Global___LeverageSetting | None = ...,
         before: _types_pb2.MarginFigures | None = ...,
         after: _types_pb2.MarginFigures | None = ...,
+        venue_request: Global___VenueRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_of", b"as_of", "before", b"before", "revision", b"revision", "setting", b"setting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "as_of", b"as_of", "before", b"before", "revision", b"revision", "setting", b"setting", "venue_request", b"venue_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "after", b"after", "as_of", b"as_of", "before", b"before", "replayed", b"replayed", "revision", b"revision", "setting", b"setting", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "after", b"after", "as_of", b"as_of", "before", b"before", "replayed", b"replayed", "revision", b"revision", "setting", b"setting", "venue_request", b"venue_request", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,6 +488,7 @@ class SetMarginModeResponse(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     SETTING_FIELD_NUMBER: _builtins.int
+    VENUE_REQUEST_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
@@ -468,6 +509,10 @@ class SetMarginModeResponse(_message.Message):
     def setting(self) -> Global___LeverageSetting:
         """The symbol's setting afterwards."""
 
+    @_builtins.property
+    def venue_request(self) -> Global___VenueRequest:
+        """What the venue said. Absent on SANDBOX, and when the rules refused it."""
+
     def __init__(
         self,
         *,
@@ -477,10 +522,11 @@ class SetMarginModeResponse(_message.Message):
         accepted: _builtins.bool = ...,
         violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
         setting: Global___LeverageSetting | None = ...,
+        venue_request: Global___VenueRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision", "setting", b"setting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision", "setting", b"setting", "venue_request", b"venue_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "replayed", b"replayed", "revision", b"revision", "setting", b"setting", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "replayed", b"replayed", "revision", b"revision", "setting", b"setting", "venue_request", b"venue_request", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -538,6 +584,7 @@ class AdjustIsolatedMarginResponse(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     REMOVABLE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    VENUE_REQUEST_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
@@ -564,6 +611,10 @@ class AdjustIsolatedMarginResponse(_message.Message):
     def after(self) -> _types_pb2.MarginFigures:
         """The account afterwards."""
 
+    @_builtins.property
+    def venue_request(self) -> Global___VenueRequest:
+        """What the venue said. Absent on SANDBOX, and when the rules refused it."""
+
     def __init__(
         self,
         *,
@@ -575,10 +626,11 @@ class AdjustIsolatedMarginResponse(_message.Message):
         position: _types_pb2.Position | None = ...,
         removable: _builtins.str | None = ...,
         after: _types_pb2.MarginFigures | None = ...,
+        venue_request: Global___VenueRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_removable", b"_removable", "after", b"after", "as_of", b"as_of", "position", b"position", "removable", b"removable", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_removable", b"_removable", "after", b"after", "as_of", b"as_of", "position", b"position", "removable", b"removable", "revision", b"revision", "venue_request", b"venue_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_removable", b"_removable", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "position", b"position", "removable", b"removable", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_removable", b"_removable", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "position", b"position", "removable", b"removable", "replayed", b"replayed", "revision", b"revision", "venue_request", b"venue_request", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__removable: _TypeAlias = _typing.Literal["removable"]  # noqa: Y015
     _WhichOneofArgType__removable: _TypeAlias = _typing.Literal["_removable", b"_removable"]  # noqa: Y015

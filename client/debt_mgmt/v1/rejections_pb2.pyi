@@ -105,6 +105,12 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """Nothing is owed in the asset."""
     REFUSAL_REASON_ORDER_NOT_FOUND: _RefusalReason.ValueType  # 40
     """No open order has this id."""
+    REFUSAL_REASON_ACCOUNT_NOT_SYNCED: _RefusalReason.ValueType  # 60
+    """The account's exchange was never read, is out of sight or was read too long ago. Checked after the halts."""
+    REFUSAL_REASON_DRY_RUN: _RefusalReason.ValueType  # 61
+    """The account is in dry run: nothing is sent to its exchange."""
+    REFUSAL_REASON_CHANGE_PENDING: _RefusalReason.ValueType  # 62
+    """The exchange has not answered the last change on this symbol yet."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a request was refused by the rules. The values up to UTILIZATION_AFTER stand in the order in which an order is
@@ -193,6 +199,12 @@ REFUSAL_REASON_NO_DEBT: RefusalReason.ValueType  # 39
 """Nothing is owed in the asset."""
 REFUSAL_REASON_ORDER_NOT_FOUND: RefusalReason.ValueType  # 40
 """No open order has this id."""
+REFUSAL_REASON_ACCOUNT_NOT_SYNCED: RefusalReason.ValueType  # 60
+"""The account's exchange was never read, is out of sight or was read too long ago. Checked after the halts."""
+REFUSAL_REASON_DRY_RUN: RefusalReason.ValueType  # 61
+"""The account is in dry run: nothing is sent to its exchange."""
+REFUSAL_REASON_CHANGE_PENDING: RefusalReason.ValueType  # 62
+"""The exchange has not answered the last change on this symbol yet."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ErrorReason:
@@ -247,6 +259,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: more items in one request than allowed."""
     ERROR_REASON_CANCELLED: _ErrorReason.ValueType  # 20
     """CANCELLED: the call was cancelled. A command may have been recorded: repeat it with the same request_id."""
+    ERROR_REASON_BROKER_NOT_READY: _ErrorReason.ValueType  # 21
+    """FAILED_PRECONDITION: the broker is not enabled, has no key or no such environment, or denies access; the message
+    says which.
+    """
+    ERROR_REASON_BROKER_UNREACHABLE: _ErrorReason.ValueType  # 22
+    """UNAVAILABLE: the broker can't be reached now; the message has its words. Nothing was done."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Sent as google.rpc.ErrorInfo in the status details, domain "debt_mgmt", reason the name without
@@ -299,6 +317,12 @@ ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 19
 """INVALID_ARGUMENT: more items in one request than allowed."""
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 20
 """CANCELLED: the call was cancelled. A command may have been recorded: repeat it with the same request_id."""
+ERROR_REASON_BROKER_NOT_READY: ErrorReason.ValueType  # 21
+"""FAILED_PRECONDITION: the broker is not enabled, has no key or no such environment, or denies access; the message
+says which.
+"""
+ERROR_REASON_BROKER_UNREACHABLE: ErrorReason.ValueType  # 22
+"""UNAVAILABLE: the broker can't be reached now; the message has its words. Nothing was done."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

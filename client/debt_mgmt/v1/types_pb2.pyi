@@ -284,6 +284,18 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     """Trading was resumed."""
     ALERT_KIND_MARK_QUARANTINED: _AlertKind.ValueType  # 11
     """The price guard held back a price."""
+    ALERT_KIND_SYNC_LOST: _AlertKind.ValueType  # 30
+    """The account's exchange is out of sight; the last state is kept, with its age."""
+    ALERT_KIND_SYNC_RESTORED: _AlertKind.ValueType  # 31
+    """The account's exchange is in sight again."""
+    ALERT_KIND_POSITION_CHANGED: _AlertKind.ValueType  # 32
+    """The exchange has another position than was known: liquidated there, closed by hand, traded without being told."""
+    ALERT_KIND_DRIFT: _AlertKind.ValueType  # 33
+    """A figure differs from the exchange's beyond its tolerance; the message has both numbers and what they rest on."""
+    ALERT_KIND_VENUE_REFUSED: _AlertKind.ValueType  # 34
+    """The exchange refused a change or a cancel, or did otherwise than asked; the message has its own words."""
+    ALERT_KIND_DRY_RUN: _AlertKind.ValueType  # 35
+    """Dry run: what would have been sent, or that it began or ended."""
 
 class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
     """What an alert tells. Alerts are raised on transition only, and again only after the level was left."""
@@ -312,6 +324,18 @@ ALERT_KIND_TRADING_RESUMED: AlertKind.ValueType  # 10
 """Trading was resumed."""
 ALERT_KIND_MARK_QUARANTINED: AlertKind.ValueType  # 11
 """The price guard held back a price."""
+ALERT_KIND_SYNC_LOST: AlertKind.ValueType  # 30
+"""The account's exchange is out of sight; the last state is kept, with its age."""
+ALERT_KIND_SYNC_RESTORED: AlertKind.ValueType  # 31
+"""The account's exchange is in sight again."""
+ALERT_KIND_POSITION_CHANGED: AlertKind.ValueType  # 32
+"""The exchange has another position than was known: liquidated there, closed by hand, traded without being told."""
+ALERT_KIND_DRIFT: AlertKind.ValueType  # 33
+"""A figure differs from the exchange's beyond its tolerance; the message has both numbers and what they rest on."""
+ALERT_KIND_VENUE_REFUSED: AlertKind.ValueType  # 34
+"""The exchange refused a change or a cancel, or did otherwise than asked; the message has its own words."""
+ALERT_KIND_DRY_RUN: AlertKind.ValueType  # 35
+"""Dry run: what would have been sent, or that it began or ended."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 class _AlertSeverity:
@@ -341,6 +365,30 @@ ALERT_SEVERITY_WARNING: AlertSeverity.ValueType  # 2
 ALERT_SEVERITY_CRITICAL: AlertSeverity.ValueType  # 3
 """Act now."""
 Global___AlertSeverity: _TypeAlias = AlertSeverity  # noqa: Y015
+
+class _Provenance:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProvenanceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provenance.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROVENANCE_UNSPECIFIED: _Provenance.ValueType  # 0
+    """Not set."""
+    PROVENANCE_VENUE: _Provenance.ValueType  # 1
+    """The venue's own."""
+    PROVENANCE_OWN: _Provenance.ValueType  # 2
+    """An estimate made on this side of the wire."""
+
+class Provenance(_Provenance, metaclass=_ProvenanceEnumTypeWrapper):
+    """Whose number it is."""
+
+PROVENANCE_UNSPECIFIED: Provenance.ValueType  # 0
+"""Not set."""
+PROVENANCE_VENUE: Provenance.ValueType  # 1
+"""The venue's own."""
+PROVENANCE_OWN: Provenance.ValueType  # 2
+"""An estimate made on this side of the wire."""
+Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
 
 class _ShockTarget:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -549,6 +597,8 @@ class Position(_message.Message):
     BANKRUPTCY_PRICE_FIELD_NUMBER: _builtins.int
     DISTANCE_TO_LIQUIDATION_FIELD_NUMBER: _builtins.int
     OPEN_TIME_FIELD_NUMBER: _builtins.int
+    VENUE_LIQUIDATION_PRICE_FIELD_NUMBER: _builtins.int
+    VENUE_LIQUIDATION_PRICE_PROVENANCE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that holds it."""
     symbol: _builtins.str
@@ -585,6 +635,10 @@ class Position(_message.Message):
     """Mark price at which equity (ISOLATED: the posted margin) is used up. Absent: no such price, or not known."""
     distance_to_liquidation: _builtins.str
     """|liquidation price − mark| ÷ mark, as fraction; 0 when already past it. Absent when either is."""
+    venue_liquidation_price: _builtins.str
+    """Liquidation price that came from the venue, in quote currency per unit. Absent: none came, or a SANDBOX account."""
+    venue_liquidation_price_provenance: Global___Provenance.ValueType
+    """Whose number that is. UNSPECIFIED without one."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When the position was opened."""
@@ -610,10 +664,12 @@ class Position(_message.Message):
         bankruptcy_price: _builtins.str | None = ...,
         distance_to_liquidation: _builtins.str | None = ...,
         open_time: _timestamp_pb2.Timestamp | None = ...,
+        venue_liquidation_price: _builtins.str | None = ...,
+        venue_liquidation_price_provenance: Global___Provenance.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "_venue_liquidation_price", b"_venue_liquidation_price", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "unrealized_pnl", b"unrealized_pnl", "venue_liquidation_price", b"venue_liquidation_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "account_id", b"account_id", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "entry_price", b"entry_price", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "margin_mode", b"margin_mode", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "position_side", b"position_side", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "_venue_liquidation_price", b"_venue_liquidation_price", "account_id", b"account_id", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "entry_price", b"entry_price", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "margin_mode", b"margin_mode", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "position_side", b"position_side", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "venue_liquidation_price", b"venue_liquidation_price", "venue_liquidation_price_provenance", b"venue_liquidation_price_provenance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bankruptcy_price: _TypeAlias = _typing.Literal["bankruptcy_price"]  # noqa: Y015
     _WhichOneofArgType__bankruptcy_price: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price"]  # noqa: Y015
@@ -633,6 +689,8 @@ class Position(_message.Message):
     _WhichOneofArgType__notional: _TypeAlias = _typing.Literal["_notional", b"_notional"]  # noqa: Y015
     _WhichOneofReturnType__unrealized_pnl: _TypeAlias = _typing.Literal["unrealized_pnl"]  # noqa: Y015
     _WhichOneofArgType__unrealized_pnl: _TypeAlias = _typing.Literal["_unrealized_pnl", b"_unrealized_pnl"]  # noqa: Y015
+    _WhichOneofReturnType__venue_liquidation_price: _TypeAlias = _typing.Literal["venue_liquidation_price"]  # noqa: Y015
+    _WhichOneofArgType__venue_liquidation_price: _TypeAlias = _typing.Literal["_venue_liquidation_price", b"_venue_liquidation_price"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bankruptcy_price) -> _WhichOneofReturnType__bankruptcy_price | None: ...
     @_typing.overload
@@ -651,6 +709,8 @@ class Position(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__notional) -> _WhichOneofReturnType__notional | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__unrealized_pnl) -> _WhichOneofReturnType__unrealized_pnl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__venue_liquidation_price) -> _WhichOneofReturnType__venue_liquidation_price | None: ...
 
 Global___Position: _TypeAlias = Position  # noqa: Y015
 

@@ -8,35 +8,12 @@ import msgspec
 
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import Interval
-
-
-class Side(StrEnum):
-    BUY = "BUY"
-    SELL = "SELL"
-
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
-
-    @property
-    def opposite(self) -> "Side":
-        return Side.SELL if self is Side.BUY else Side.BUY
-
-
-class PositionSide(StrEnum):
-    NET = "NET"
-    LONG = "LONG"
-    SHORT = "SHORT"
-
-
-class PositionMode(StrEnum):
-    ONE_WAY = "ONE_WAY"
-    HEDGE = "HEDGE"
-
-
-class MarginMode(StrEnum):
-    CROSS = "CROSS"
-    ISOLATED = "ISOLATED"
+from debt_mgmt.core.sides import MarginMode as MarginMode
+from debt_mgmt.core.sides import PositionMode as PositionMode
+from debt_mgmt.core.sides import PositionSide as PositionSide
+from debt_mgmt.core.sides import Side as Side
+from debt_mgmt.core.sides import position_key as position_key
+from debt_mgmt.core.venue import OrderCancel, SyncState, VenueChange
 
 
 class Environment(StrEnum):
@@ -79,10 +56,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return position_key(self.symbol, self.side)
 
 
-def position_key(symbol: str, side: PositionSide) -> str:
-    return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
-
-
 UNTIL_CANCELLED = datetime(9999, 12, 31, tzinfo=UTC)
 """When a reservation expires that never does."""
 
@@ -109,6 +82,8 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     open_loss: Decimal = ZERO
     """Loss per contract, in the settlement asset, if the order fills at its limit against today's mark."""
     client_order_id: str = ""
+    order_id: str = ""
+    """The venue's id, once the order was seen there: it is held until the venue no longer has the order."""
 
 
 class TimeInForce(StrEnum):
@@ -212,6 +187,12 @@ class AlertKind(StrEnum):
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_RESUMED = "TRADING_RESUMED"
     MARK_QUARANTINED = "MARK_QUARANTINED"
+    SYNC_LOST = "SYNC_LOST"
+    SYNC_RESTORED = "SYNC_RESTORED"
+    POSITION_CHANGED = "POSITION_CHANGED"
+    DRIFT = "DRIFT"
+    VENUE_REFUSED = "VENUE_REFUSED"
+    DRY_RUN = "DRY_RUN"
 
 
 class Severity(StrEnum):
@@ -413,6 +394,16 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     last_reset_at: datetime | None = None
     last_reset_slot: datetime | None = None
     """Slot of the schedule that the last automatic reset was done for."""
+    dry_run: bool = False
+    """Reductions are planned and journaled, and no order leaves."""
+    sync: SyncState | None = None
+    """None for sandbox accounts, which have no other side."""
+    pending: dict[str, VenueChange] = {}
+    """Changes asked of the venue and not yet answered, one a symbol."""
+    cancels: dict[str, OrderCancel] = {}
+    """Orders to be cancelled at the venue, by the venue's order id, in the order to do it: before any reduction."""
+    rehearsed: str = ""
+    """What a forced reduction was last planned on in dry run, so that the same plan is not made again and again."""
     closed_at: datetime | None = None
     interval: Interval | None = None
     """Of its history, under way; None until the first record of an account that is older than that."""

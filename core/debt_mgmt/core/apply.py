@@ -12,20 +12,36 @@ from debt_mgmt.core.account import (
     Account,
     Debt,
     DepthTaken,
+    Environment,
     OrderState,
     PaperOrder,
     Position,
     Posting,
     Reduction,
+    ReductionCause,
     ReductionStep,
     RiskLevel,
     TradingState,
     depth_key,
     position_key,
 )
+from debt_mgmt.core.apply_venue import (
+    account_synced,
+    after_change,
+    cancel_ended,
+    cancels_requested,
+    change_refused,
+    change_requested,
+    drift_changed,
+    dry_run_set,
+    fill_noted,
+    rehearsal,
+    sync_lost,
+)
 from debt_mgmt.core.funding import remember
 from debt_mgmt.core.money import ZERO, average_price
 from debt_mgmt.core.profit import Causes, Interval
+from debt_mgmt.core.venue import SyncState
 
 replace = msgspec.structs.replace
 
@@ -65,6 +81,8 @@ def created(event: e.AccountCreated) -> Account:
         starting_capital=event.starting_capital,
         interval=Interval(event.at, ZERO, event.causes) if event.causes is not None else None,
     )
+    if event.environment is not Environment.SANDBOX:
+        account = replace(account, dry_run=event.dry_run, sync=SyncState(), level=RiskLevel.UNKNOWN)
     return replace(account, balances=after_postings(account.balances, event.postings))
 
 
@@ -256,6 +274,7 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         )
     return replace(
         account,
+        sync=fill_noted(account.sync, event) if account.sync is not None else None,
         positions=positions,
         isolated_alerts=alerts,
         balances=after_postings(account.balances, event.postings),
@@ -267,11 +286,12 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
 
 
 def leverage_set(account: Account, event: e.LeverageSet) -> Account:
-    return replace(
+    account = replace(
         account,
         leverage={**account.leverage, event.symbol: event.leverage},
         positions=with_positions(account.positions, event.positions),
     )
+    return after_change(account, event.symbol, event.at) if event.change_id else account
 
 
 def with_positions(positions: dict[str, Position], changed: tuple[Position, ...]) -> dict[str, Position]:
@@ -279,11 +299,13 @@ def with_positions(positions: dict[str, Position], changed: tuple[Position, ...]
 
 
 def margin_mode_set(account: Account, event: e.MarginModeSet) -> Account:
-    return replace(account, margin_modes={**account.margin_modes, event.symbol: event.margin_mode})
+    account = replace(account, margin_modes={**account.margin_modes, event.symbol: event.margin_mode})
+    return after_change(account, event.symbol, event.at) if event.change_id else account
 
 
 def isolated_margin_adjusted(account: Account, event: e.IsolatedMarginAdjusted) -> Account:
-    return replace(account, positions=with_positions(account.positions, (event.position,)))
+    account = replace(account, positions=with_positions(account.positions, (event.position,)))
+    return after_change(account, event.position.symbol, event.at) if event.change_id else account
 
 
 def limits_set(account: Account, event: e.LimitsSet) -> Account:
@@ -292,7 +314,7 @@ def limits_set(account: Account, event: e.LimitsSet) -> Account:
 
 def risk_level_changed(account: Account, event: e.RiskLevelChanged) -> Account:
     known = event.before if event.before is not RiskLevel.UNKNOWN else account.level_before_unknown
-    return replace(account, level=event.after, level_before_unknown=known)
+    return replace(account, level=event.after, level_before_unknown=known, rehearsed="")
 
 
 def isolated_level_changed(account: Account, event: e.IsolatedLevelChanged) -> Account:
@@ -327,7 +349,8 @@ def baselines_set(account: Account, event: e.BaselinesSet) -> Account:
 
 
 def reduction_started(account: Account, event: e.ReductionStarted) -> Account:
-    return replace(account, reduction=event.reduction)
+    forced = account.dry_run and event.reduction.cause is not ReductionCause.REQUESTED
+    return replace(account, reduction=event.reduction, rehearsed=rehearsal(account) if forced else account.rehearsed)
 
 
 def reduction_extended(account: Account, event: e.ReductionExtended) -> Account:
@@ -438,6 +461,14 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.LeverageSet: leverage_set,
     e.MarginModeSet: margin_mode_set,
     e.IsolatedMarginAdjusted: isolated_margin_adjusted,
+    e.VenueChangeRequested: change_requested,
+    e.VenueChangeRefused: change_refused,
+    e.AccountSynced: account_synced,
+    e.SyncLost: sync_lost,
+    e.DriftChanged: drift_changed,
+    e.CancelsRequested: cancels_requested,
+    e.CancelEnded: cancel_ended,
+    e.DryRunSet: dry_run_set,
     e.LimitsSet: limits_set,
     e.RiskLevelChanged: risk_level_changed,
     e.IsolatedLevelChanged: isolated_level_changed,

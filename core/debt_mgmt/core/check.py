@@ -21,6 +21,7 @@ from debt_mgmt.core.margin import figures_of, unit_margin
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ONE, ZERO, floor_to_step, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
+from debt_mgmt.core.sync import not_synced
 from debt_mgmt.core.view import AccountView, SymbolView
 
 LEAST_GAP = Decimal("1E-20")
@@ -210,16 +211,26 @@ def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
 
 
 def stale_violations(view: AccountView, symbol: SymbolView, at: datetime) -> list[Violation]:
-    """Marks too old for new risk: of the instrument itself and of everything the account's figures rest on."""
+    """Marks too old for new risk: of the instrument itself and of everything the account's figures rest on.
+
+    So is the state of a live account that has grown too old since the view was made.
+    """
     max_age = view.world.settings.pre_trade_max_age
     oldest = at - max_age
-    if symbol.oldest >= oldest and (view.oldest is None or view.oldest >= oldest):
+    fresh = symbol.oldest >= oldest and (view.oldest is None or view.oldest >= oldest)
+    if fresh and view.synced_at is None:
         return []
+    aged = not_synced(view.account, view.world.settings, at) if view.synced_at is not None else ()
+    if fresh:
+        return list(aged)
     marks = {mark.symbol: mark for mark in (*view.summary.marks, *symbol.marks)}
     return [
-        Violation(Reason.STALE_MARK, mark.symbol, seconds(at - mark.received_at), seconds(max_age))
-        for mark in marks.values()
-        if mark.received_at < oldest
+        *aged,
+        *(
+            Violation(Reason.STALE_MARK, mark.symbol, seconds(at - mark.received_at), seconds(max_age))
+            for mark in marks.values()
+            if mark.received_at < oldest
+        ),
     ]
 
 

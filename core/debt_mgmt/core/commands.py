@@ -18,6 +18,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.venue import VenueState
 
 
 class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
@@ -45,6 +46,8 @@ class CreateAccount(Command, frozen=True):
     margin_mode: MarginMode = MarginMode.CROSS
     deposit_asset: str = ""
     deposit_amount: Decimal | None = None
+    dry_run: bool | None = None
+    """None: on for LIVE, off elsewhere."""
 
 
 class CloseAccount(Command, frozen=True):
@@ -213,6 +216,42 @@ class RecordEquity(Command, frozen=True):
     """Close the interval of the account's history that ended at `ended_at`."""
 
     ended_at: datetime
+
+
+class RecordSync(Command, frozen=True):
+    """The venue's state of the account, as read: from here on it is the truth. Its instruments are known already."""
+
+    state: VenueState
+
+
+class LoseSync(Command, frozen=True):
+    """The venue can't be asked, or its answer can't be used; what was last known is kept, with its age."""
+
+    reason: str
+
+
+class RecordVenueOutcome(Command, frozen=True):
+    """What became of a change asked of the venue: confirmed, with the value read back, or refused in its own words."""
+
+    change_id: str
+    confirmed: bool
+    leverage: Decimal | None = None
+    margin_mode: MarginMode | None = None
+    code: str = ""
+    message: str = ""
+
+
+class RecordCancelOutcome(Command, frozen=True):
+    """What became of an order that was to be cancelled. `gone`: it is no longer open, for whatever reason."""
+
+    order_id: str
+    gone: bool
+    note: str = ""
+
+
+class SetDryRun(Command, frozen=True):
+    dry_run: bool
+    reason: str = ""
 
 
 class PutInstrument(Command, frozen=True):

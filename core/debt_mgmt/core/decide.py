@@ -28,6 +28,8 @@ from debt_mgmt.core.decide_orders import (
     reserve_margin,
 )
 from debt_mgmt.core.decide_settlement import convert_assets, settle_funding
+from debt_mgmt.core.decide_sync import lose_sync, record_sync
+from debt_mgmt.core.decide_venue import record_cancel_outcome, record_venue_outcome, set_dry_run
 from debt_mgmt.core.draft import Draft, refuse
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.levels import RANK, assess, raise_alert
@@ -96,8 +98,16 @@ def create_account(draft: Draft, command: c.CreateAccount) -> None:
             starting_asset=asset,
             starting_capital=amount,
             postings=deposit_postings(asset, amount) if amount else (),
+            dry_run=is_dry(command),
         )
     )
+
+
+def is_dry(command: c.CreateAccount) -> bool:
+    """Whether an account starts in dry run: as asked, else where real money is."""
+    if command.environment is Environment.SANDBOX:
+        return False
+    return command.dry_run if command.dry_run is not None else command.environment is Environment.LIVE
 
 
 def close_account(draft: Draft, command: c.CloseAccount) -> None:
@@ -192,6 +202,11 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.SetLeverage: set_leverage,
     c.SetMarginMode: set_margin_mode,
     c.AdjustIsolatedMargin: adjust_isolated_margin,
+    c.RecordSync: record_sync,
+    c.LoseSync: lose_sync,
+    c.RecordVenueOutcome: record_venue_outcome,
+    c.RecordCancelOutcome: record_cancel_outcome,
+    c.SetDryRun: set_dry_run,
     c.SetLimits: set_limits,
     c.HaltTrading: halt_trading,
     c.ResumeTrading: resume_trading,

@@ -10,6 +10,7 @@ from debt_mgmt.core.account import (
     Account,
     MarginMode,
     Position,
+    PositionSide,
     position_key,
 )
 from debt_mgmt.core.check import stale_violations
@@ -24,6 +25,8 @@ from debt_mgmt.core.margin import (
 from debt_mgmt.core.money import ZERO, owned, ratio, required
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import effective_limits
+from debt_mgmt.core.sync import not_synced
+from debt_mgmt.core.venue import VenueChange, VenueChangeKind
 from debt_mgmt.core.view import AccountView
 
 
@@ -42,9 +45,56 @@ def set_leverage(draft: Draft, command: c.SetLeverage) -> None:
     )
     if positions or lowers:
         found += remargin_violations(draft, event, instrument, lowers)
+    found += venue_violations(draft, symbol)
     if found:
         return refuse(draft, "SetLeverage", *found)
-    draft.add(event)
+    if account.sync is None:
+        return draft.add(event)
+    now = leverage_of(account, world.settings, symbol)
+    change = asked_of_venue(draft, VenueChangeKind.LEVERAGE, symbol, leverage=leverage, leverage_before=now)
+    if leverage >= now and not lowers:
+        return draft.add(e.VenueChangeRequested(change))
+    counted = tuple(with_leverage(one, instrument, min(one.leverage, leverage)) for one in positions)
+    draft.add(e.VenueChangeRequested(change, min(now, leverage), counted))
+
+
+def venue_violations(draft: Draft, symbol: str) -> list[Violation]:
+    """What stands against asking the venue of a live account for a change; nothing on sandbox accounts."""
+    account, world = draft.account, draft.world
+    if account.sync is None:
+        return []
+    found = list(not_synced(account, world.settings, world.at))
+    if account.dry_run:
+        found.append(Violation(Reason.DRY_RUN, account.account_id))
+    pending = account.pending.get(symbol)
+    if pending is not None:
+        since = pending.requested_at.isoformat(timespec="seconds")
+        found.append(Violation(Reason.CHANGE_PENDING, symbol, note=f"{pending.kind.value}, asked at {since}"))
+    return found
+
+
+def asked_of_venue(
+    draft: Draft,
+    kind: VenueChangeKind,
+    symbol: str,
+    side: PositionSide = PositionSide.NET,
+    *,
+    leverage: Decimal | None = None,
+    leverage_before: Decimal | None = None,
+    margin_mode: MarginMode | None = None,
+    amount: Decimal = ZERO,
+) -> VenueChange:
+    return VenueChange(
+        change_id=draft.next_id,
+        kind=kind,
+        symbol=symbol,
+        requested_at=draft.world.at,
+        position_side=side,
+        leverage=leverage,
+        margin_mode=margin_mode,
+        amount=amount,
+        leverage_before=leverage_before,
+    )
 
 
 def with_leverage(position: Position, instrument: Instrument, leverage: Decimal) -> Position:
@@ -121,7 +171,14 @@ def set_margin_mode(draft: Draft, command: c.SetMarginMode) -> None:
     )
     if busy and command.margin_mode is not margin_mode_of(account, command.symbol):
         return refuse(draft, "SetMarginMode", Violation(Reason.MARGIN_MODE_WITH_POSITION, command.symbol))
-    draft.add(e.MarginModeSet(command.symbol, command.margin_mode))
+    found = venue_violations(draft, command.symbol)
+    if found:
+        return refuse(draft, "SetMarginMode", *found)
+    if account.sync is None:
+        return draft.add(e.MarginModeSet(command.symbol, command.margin_mode))
+    kind, leverage = VenueChangeKind.MARGIN_MODE, leverage_of(account, draft.world.settings, command.symbol)
+    change = asked_of_venue(draft, kind, command.symbol, margin_mode=command.margin_mode, leverage_before=leverage)
+    draft.add(e.VenueChangeRequested(change))
 
 
 def adjust_isolated_margin(draft: Draft, command: c.AdjustIsolatedMargin) -> None:
@@ -153,4 +210,12 @@ def adjust_isolated_margin(draft: Draft, command: c.AdjustIsolatedMargin) -> Non
                 name,
                 Violation(Reason.ISOLATED_MARGIN_BELOW_REQUIRED, key, owned(standing), required(one.initial_margin)),
             )
-    draft.add(e.IsolatedMarginAdjusted(msgspec.structs.replace(position, isolated_margin=after), command.amount))
+    found = venue_violations(draft, command.symbol)
+    if found:
+        return refuse(draft, name, *found)
+    adjusted = msgspec.structs.replace(position, isolated_margin=after)
+    if account.sync is None:
+        return draft.add(e.IsolatedMarginAdjusted(adjusted, command.amount))
+    kind = VenueChangeKind.ISOLATED_MARGIN
+    change = asked_of_venue(draft, kind, command.symbol, command.position_side, amount=command.amount)
+    draft.add(e.VenueChangeRequested(change, positions=(adjusted,) if command.amount < 0 else ()))

@@ -1,12 +1,14 @@
 """Deciding about orders: margin held and given back, fills, and positions closed on request."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import msgspec
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
+    Account,
     Environment,
     MarkUsed,
     Position,
@@ -19,9 +21,9 @@ from debt_mgmt.core.account import (
 )
 from debt_mgmt.core.check import CheckResult, check, order_window
 from debt_mgmt.core.draft import Draft, instrument_of, refuse
-from debt_mgmt.core.fills import postings_of, settle_fill
+from debt_mgmt.core.fills import FillOutcome, postings_of, settle_fill
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.levels import requested_step
+from debt_mgmt.core.levels import end_unsent, requested_step
 from debt_mgmt.core.margin import (
     leverage_of,
     margin_mode_of,
@@ -140,16 +142,20 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
         if not of_plan:
             return  # the plan was cleared away with its positions while its order was on paper
         command = as_reduce_only(command, position)
-    if account.position_mode is PositionMode.HEDGE:
+    moving = moving_quantity(account, command, position)
+    if account.position_mode is PositionMode.HEDGE and account.sync is None:
         opens = (command.side.sign > 0) == (command.position_side is PositionSide.LONG)
-        held = abs(position.quantity) if position is not None else ZERO
-        if not opens and command.quantity > held:
-            return refuse(draft, "RecordFill", Violation(Reason.NO_POSITION, key, command.quantity, held))
+        most = abs(position.quantity) if position is not None else ZERO
+        if not opens and command.quantity > most:
+            return refuse(draft, "RecordFill", Violation(Reason.NO_POSITION, key, command.quantity, most))
     if command.quantity == 0:
         draft.add(e.ReductionStepEnded(command.step, ZERO, None, draft.world.at, "nothing was left to reduce"))
         return
-    fill = fill_event(draft, command, instrument, position)
+    fill = fill_event(draft, command, instrument, position, moving)
     reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
+    if reservation is None and account.sync is not None and command.order_id:
+        held = draft.account.reservations.values()
+        reservation = next((one for one in held if one.order_id == command.order_id), None)
     if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
         used = min(command.quantity, reservation.quantity)
         left = reservation.quantity - used
@@ -168,6 +174,30 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
         )
 
 
+def moving_quantity(account: Account, command: c.RecordFill, position: Position | None) -> Decimal:
+    """How many of a fill's contracts move the position: on a live account those that no sync has counted yet.
+
+    The venue's own trades are matched by order id; without them a fill that happened before the venue was last read
+    is in what was read. What can only reduce never turns a position around.
+    """
+    sync, quantity = account.sync, command.quantity
+    if sync is None or sync.at is None:
+        return quantity
+    seen = sync.seen.get(command.order_id) if command.order_id else None
+    if seen is not None:
+        before = sync.reported.get(command.order_id, ZERO)
+        quantity = min(quantity, max(ZERO, before + quantity - max(before, seen)))
+    elif command.filled_at is not None and command.filled_at < sync.at:
+        return ZERO
+    closes_leg = account.position_mode is PositionMode.HEDGE and (
+        (command.side.sign > 0) != (command.position_side is PositionSide.LONG)
+    )
+    if command.plan_id or closes_leg:
+        held = abs(position.quantity) if position is not None and position.quantity * command.side.sign < 0 else ZERO
+        quantity = min(quantity, held)
+    return quantity
+
+
 def as_reduce_only(command: c.RecordFill, position: Position | None) -> c.RecordFill:
     """A paper fill of a reduce-only order, cut to what is held at this very moment, as a venue would have."""
     held = abs(position.quantity) if position is not None and position.quantity * command.side.sign < 0 else ZERO
@@ -182,23 +212,28 @@ def fill_event(
     command: c.RecordFill,
     instrument: Instrument,
     position: Position | None,
+    moving: Decimal,
     *,
     mark: MarkUsed | None = None,
     maker: bool = False,
 ) -> e.FillRecorded:
+    """The fill, and what `moving` of its contracts do to the position; a sync has brought the rest, its fee too."""
     account, at = draft.account, draft.world.at
-    outcome = settle_fill(
-        position,
-        instrument,
-        command.side,
-        command.position_side,
-        command.quantity,
-        command.price,
-        leverage_of(account, draft.world.settings, command.symbol),
-        margin_mode_of(account, command.symbol),
-        at,
-    )
+    outcome = FillOutcome(position, ZERO, ZERO, ZERO)
+    if moving:
+        outcome = settle_fill(
+            position,
+            instrument,
+            command.side,
+            command.position_side,
+            moving,
+            command.price,
+            leverage_of(account, draft.world.settings, command.symbol),
+            margin_mode_of(account, command.symbol),
+            at,
+        )
     fee_asset = command.fee_asset or instrument.settle
+    fee = command.fee if moving == command.quantity else required(command.fee * moving / command.quantity)
     fill = e.FillRecorded(
         fill_id=command.fill_id,
         symbol=command.symbol,
@@ -208,11 +243,11 @@ def fill_event(
         price=command.price,
         fee=command.fee,
         fee_asset=fee_asset,
-        at=command.filled_at or at,
+        at=min(command.filled_at or at, at) if account.sync is not None else command.filled_at or at,
         position=outcome.position,
         realized_pnl=outcome.realized_pnl,
         settle_asset=instrument.settle,
-        postings=postings_of(outcome, instrument.settle, command.fee, fee_asset),
+        postings=postings_of(outcome, instrument.settle, fee, fee_asset),
         closed_quantity=outcome.closed_quantity,
         opened_quantity=outcome.opened_quantity,
         order_id=command.order_id,
@@ -253,8 +288,9 @@ def close_position(draft: Draft, command: c.ClosePosition) -> None:
         return refuse(draft, "ClosePosition", note)
     quantity = left if command.quantity is None else min(command.quantity, left)
     if running is not None:
-        draft.add(e.ReductionExtended((requested_step(running.plan_id, len(running.steps) + 1, position, quantity),)))
-        return
+        step = requested_step(running.plan_id, len(running.steps) + 1, position, quantity)
+        draft.add(e.ReductionExtended((step,)))
+        return end_unsent(draft, (step,))
     summary = summarize(account, draft.world)
     plan_id = draft.next_id
     draft.add(
@@ -270,6 +306,9 @@ def close_position(draft: Draft, command: c.ClosePosition) -> None:
             )
         )
     )
+    reduction = draft.account.reduction
+    assert reduction is not None
+    end_unsent(draft, reduction.steps)
 
 
 def end_reduction_step(draft: Draft, command: c.EndReductionStep) -> None:

@@ -35,6 +35,7 @@ from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.venue import Drift, OrderCancel, PositionChange, VenueChange, VenueHealth, VenuePosition
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
@@ -59,6 +60,7 @@ class AccountCreated(Event, frozen=True):
     postings: tuple[Posting, ...] = ()
     figures: Figures | None = None
     causes: Causes | None = None
+    dry_run: bool = False
 
 
 class AccountClosed(Event, frozen=True):
@@ -171,18 +173,110 @@ class LeverageSet(Event, frozen=True):
     previous: Decimal
     positions: tuple[Position, ...] = ()
     figures: Figures | None = None
+    change_id: str = ""
+    """Of the change that the venue was asked for and confirmed `at`; empty on sandbox accounts, as in the next two."""
+    at: datetime | None = None
 
 
 class MarginModeSet(Event, frozen=True):
     symbol: str
     margin_mode: MarginMode
     figures: Figures | None = None
+    change_id: str = ""
+    at: datetime | None = None
 
 
 class IsolatedMarginAdjusted(Event, frozen=True):
     position: Position
     amount: Decimal
     figures: Figures | None = None
+    change_id: str = ""
+    at: datetime | None = None
+
+
+class VenueChangeRequested(Event, frozen=True):
+    """A change that the venue is to be asked for. `leverage` and `positions` are counted from here on where they need
+    the larger margin: the lower leverage, and the isolated margin that is to be taken away."""
+
+    change: VenueChange
+    leverage: Decimal | None = None
+    positions: tuple[Position, ...] = ()
+    figures: Figures | None = None
+
+
+class VenueChangeRefused(Event, frozen=True):
+    """The venue refused, in its own words; leverage and positions are as before again."""
+
+    change: VenueChange
+    code: str
+    message: str
+    at: datetime
+    leverage: Decimal | None = None
+    positions: tuple[Position, ...] = ()
+    figures: Figures | None = None
+
+
+class AccountSynced(Event, frozen=True):
+    """What the venue has otherwise than it was known here, and its own numbers. Read beginning at `at`.
+
+    Balances, debts, leverage and margin modes: those that differ, as they are now; a balance or debt of zero is gone.
+    """
+
+    at: datetime
+    position_mode: PositionMode
+    balances: dict[str, Decimal] = {}
+    debts: tuple[Debt, ...] = ()
+    positions: tuple[Position, ...] = ()
+    vanished: tuple[str, ...] = ()
+    """Keys of positions that the venue no longer has."""
+    changes: tuple[PositionChange, ...] = ()
+    """How the quantities differ."""
+    leverage: dict[str, Decimal] = {}
+    margin_modes: dict[str, MarginMode] = {}
+    reservations: tuple[Reservation, ...] = ()
+    """Open orders of the venue that are held from here on, or otherwise."""
+    released: tuple[str, ...] = ()
+    """Reservations whose order the venue no longer has."""
+    cancelled: tuple[str, ...] = ()
+    """Orders to be cancelled that the venue no longer has."""
+    health: VenueHealth = VenueHealth()
+    venue_positions: tuple[VenuePosition, ...] = ()
+    seen: dict[str, Decimal] = {}
+    figures: Figures | None = None
+
+
+class SyncLost(Event, frozen=True):
+    reason: str
+    at: datetime
+
+
+class DriftChanged(Event, frozen=True):
+    """Figures that went beyond their tolerance of the venue's, and names of those that are back within it."""
+
+    found: tuple[Drift, ...]
+    settled: tuple[str, ...] = ()
+
+
+class CancelsRequested(Event, frozen=True):
+    """Orders that add risk are to be cancelled at the venue, in this order; their margin is held no longer."""
+
+    cancels: tuple[OrderCancel, ...]
+    reason: str
+
+
+class CancelEnded(Event, frozen=True):
+    """An order to be cancelled is `gone`, or the venue would not; then the next sync shows it again."""
+
+    order_id: str
+    gone: bool
+    at: datetime
+    note: str = ""
+
+
+class DryRunSet(Event, frozen=True):
+    dry_run: bool
+    reason: str
+    at: datetime
 
 
 class LimitsSet(Event, frozen=True):
@@ -455,6 +549,14 @@ AccountEvent = (
     | LeverageSet
     | MarginModeSet
     | IsolatedMarginAdjusted
+    | VenueChangeRequested
+    | VenueChangeRefused
+    | AccountSynced
+    | SyncLost
+    | DriftChanged
+    | CancelsRequested
+    | CancelEnded
+    | DryRunSet
     | LimitsSet
     | RiskLevelChanged
     | IsolatedLevelChanged
@@ -476,8 +578,26 @@ AccountEvent = (
     | FundingSettled
     | CommandRefused
 )
-HouseEvent = InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
-AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed
+HouseEvent = (
+    InstrumentPut
+    | AssetRuleSet
+    | BorrowRateSet
+    | FundingRatePublished
+    | ResetScheduleSet
+    | TradingHalted
+    | TradingResumed
+    | CommandRefused
+)
+AnyEvent = (
+    AccountEvent
+    | InstrumentPut
+    | AssetRuleSet
+    | BorrowRateSet
+    | FundingRatePublished
+    | ResetScheduleSet
+    | TradingHalted
+    | TradingResumed
+)
 
 
 def kind_of(event: Event) -> str:

@@ -22,12 +22,15 @@ from debt_mgmt.core.account import (
     Side,
     TradingState,
 )
+from debt_mgmt.core.apply_venue import rehearsal
 from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
 from debt_mgmt.core.liquidation import client_order_id, forced_plan, step_of
-from debt_mgmt.core.margin import PositionFigures, Summary, World
+from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
+from debt_mgmt.core.venue import OrderCancel
 
 ASCENDING = (RiskLevel.NORMAL, RiskLevel.WARNING, RiskLevel.CRITICAL, RiskLevel.LIQUIDATING)
 RANK = {level: rank for rank, level in enumerate(ASCENDING)}
@@ -90,6 +93,8 @@ def assess(draft: Draft) -> Summary:
     if draft.account.level is RiskLevel.UNKNOWN or not summary.known:
         end_finished_reduction(draft, summary)
         return summary
+    if draft.account.sync is not None:
+        summary = assess_open_orders(draft, summary)
     assess_isolated(draft, summary)
     assess_losses(draft, summary)
     before = draft.account.balances
@@ -117,6 +122,19 @@ def say_held_prices(draft: Draft, summary: Summary) -> None:
         raise_alert(draft, kind, Severity.WARNING, message, summary, subject=symbol)
 
 
+def assess_open_orders(draft: Draft, summary: Summary) -> Summary:
+    """Orders that a sync finds at the venue while the account is CRITICAL are cancelled too, once it was entered."""
+    account = draft.account
+    if account.dry_run or RANK[account.level] < RANK[RiskLevel.CRITICAL]:
+        return summary
+    if not any(one.order_id for one in risk_adding(account)):
+        return summary
+    cancel_risk_adding(draft)
+    summary = draft.summary()
+    assess_level(draft, summary)
+    return summary
+
+
 def unpriced(account: Account, summary: Summary, world: World, max_age: timedelta) -> tuple[str, ...]:
     """Symbols whose price is missing or too old to say how an account with open risk stands."""
     if not account.positions and not account.reservations and not account.debts:
@@ -127,19 +145,13 @@ def unpriced(account: Account, summary: Summary, world: World, max_age: timedelt
 def assess_level(draft: Draft, summary: Summary) -> bool:
     """Move to the level the figures say. True when that released margin, so that the figures must be made anew."""
     account, world = draft.account, draft.world
+    if account.sync is not None and (reason := unsynced(account, world.settings, world.at)):
+        become_unknown(draft, summary, reason, account.broker)
+        return False
     blind = unpriced(account, summary, world, world.settings.mark_max_age)
     if blind:
-        if account.level is not RiskLevel.UNKNOWN:
-            change_level(draft, summary, RiskLevel.UNKNOWN)
-            names = ", ".join(dict.fromkeys(blind))
-            raise_alert(
-                draft,
-                AlertKind.LEVEL_UNKNOWN,
-                Severity.CRITICAL,
-                f"no fresh price for {names}: new risk is blocked and the level is unknown",
-                summary,
-                subject=names,
-            )
+        names = ", ".join(dict.fromkeys(blind))
+        become_unknown(draft, summary, f"no fresh price for {names}", names)
         return False
     if not summary.known:
         return False
@@ -162,6 +174,13 @@ def assess_level(draft: Draft, summary: Summary) -> bool:
         return enter_reducing(draft)
     leave_reducing(draft)
     return False
+
+
+def become_unknown(draft: Draft, summary: Summary, reason: str, subject: str) -> None:
+    if draft.account.level is not RiskLevel.UNKNOWN:
+        change_level(draft, summary, RiskLevel.UNKNOWN)
+        message = f"{reason}: new risk is blocked and the level is unknown"
+        raise_alert(draft, AlertKind.LEVEL_UNKNOWN, Severity.CRITICAL, message, summary, subject=subject)
 
 
 def percent(numerator: Decimal, denominator: Decimal) -> str:
@@ -216,12 +235,17 @@ def enter_reducing(draft: Draft) -> bool:
         )
     adding = risk_adding(account)
     for reservation in adding:
-        draft.add(
-            e.ReservationReduced(
-                reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL", at=draft.world.at
+        if not reservation.order_id:
+            draft.add(
+                e.ReservationReduced(
+                    reservation.reservation_id, reservation.quantity, ZERO, "RISK_LEVEL", at=draft.world.at
+                )
             )
-        )
-    return bool(adding)
+    if account.sync is not None and account.dry_run:
+        say_uncancelled(draft)
+    elif account.sync is not None:
+        cancel_risk_adding(draft)
+    return len(risk_adding(draft.account)) < len(adding)
 
 
 def cancel_halted_orders(draft: Draft) -> None:
@@ -238,6 +262,33 @@ def cancel_halted_orders(draft: Draft) -> None:
 
 def risk_adding(account: Account) -> list[Reservation]:
     return [one for one in account.reservations.values() if not one.reduce_only]
+
+
+def cancel_risk_adding(draft: Draft) -> None:
+    """Have every open order at the venue that adds risk cancelled; those that are being cancelled are not held."""
+    cancels = tuple(
+        OrderCancel(
+            order_id=one.order_id,
+            symbol=one.symbol,
+            side=one.side,
+            quantity=one.quantity,
+            reservation_id=one.reservation_id,
+            requested_at=draft.world.at,
+            client_order_id=one.client_order_id,
+        )
+        for one in risk_adding(draft.account)
+        if one.order_id
+    )
+    if cancels:
+        draft.add(e.CancelsRequested(cancels, "margin utilization is at the liquidation threshold"))
+
+
+def say_uncancelled(draft: Draft) -> None:
+    orders = [one for one in risk_adding(draft.account) if one.order_id]
+    if orders:
+        named = ", ".join(f"{one.order_id} ({one.side.value} {text(one.quantity)} {one.symbol})" for one in orders)
+        message = f"{DRY_RUN_NOTE}; these orders would be cancelled: {named}"
+        raise_alert(draft, AlertKind.DRY_RUN, Severity.CRITICAL, message, draft.summary())
 
 
 def leave_reducing(draft: Draft) -> None:
@@ -304,13 +355,20 @@ def assess_reduction(draft: Draft, summary: Summary) -> None:
     """End a reduction whose steps are done; start one where a level demands it. One plan at a time."""
     end_finished_reduction(draft, summary)
     account = draft.account
+    if account.dry_run and (account.reduction is not None or account.rehearsed == rehearsal(account)):
+        return
     if account.reduction is not None:
         extend_for_isolated(draft, summary)
         return
     doomed = doomed_positions(account, summary)
     if account.level is RiskLevel.LIQUIDATING and any(not one.isolated for one in summary.positions):
+        if account.dry_run:
+            summary = once_cancelled(draft)
         used, equity = text(required(summary.used)), text(owned(summary.equity))
         plan = forced_plan(summary, draft.world, draft.next_id, f"margin used {used} of equity {equity}")
+        if account.dry_run and doomed:
+            more = isolated_steps(plan.plan_id, doomed, first=len(plan.steps) + 1)
+            plan = msgspec.structs.replace(plan, steps=(*plan.steps, *more))
         if plan.steps:
             start_reduction(draft, summary, plan)
     elif doomed:
@@ -332,9 +390,20 @@ def assess_reduction(draft: Draft, summary: Summary) -> None:
     extend_for_isolated(draft, summary)
 
 
+def once_cancelled(draft: Draft) -> Summary:
+    """The figures that a plan is made on in dry run: without the orders that would be cancelled before it."""
+    kept = {key: one for key, one in draft.account.reservations.items() if one.reduce_only}
+    return summarize(msgspec.structs.replace(draft.account, reservations=kept), draft.world)
+
+
 def start_reduction(draft: Draft, summary: Summary, reduction: Reduction) -> None:
     draft.add(e.ReductionStarted(reduction))
     orders = ", ".join(f"{step.side.value} {text(step.quantity)} {step.symbol}" for step in reduction.steps)
+    if draft.account.dry_run:
+        message = f"{DRY_RUN_NOTE}; positions would be reduced by force: {orders}"
+        raise_alert(draft, AlertKind.DRY_RUN, Severity.CRITICAL, message, summary, subject=reduction.plan_id)
+        end_unsent(draft, reduction.steps)
+        return end_finished_reduction(draft, summary)
     raise_alert(
         draft,
         AlertKind.LIQUIDATION_STARTED,
@@ -343,6 +412,13 @@ def start_reduction(draft: Draft, summary: Summary, reduction: Reduction) -> Non
         summary,
         subject=reduction.plan_id,
     )
+
+
+def end_unsent(draft: Draft, steps: tuple[ReductionStep, ...]) -> None:
+    """In dry run steps end in the decision that plans them, so that no restart and no broker ever finds them open."""
+    if draft.account.dry_run:
+        for step in steps:
+            draft.add(e.ReductionStepEnded(step.step, ZERO, None, draft.world.at, DRY_RUN_NOTE))
 
 
 def doomed_positions(account: Account, summary: Summary) -> list[PositionFigures]:
@@ -387,7 +463,7 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
         postings = tuple(
             posting
             for asset, balance in account.balances.items()
-            if balance
+            if balance and account.sync is None  # what a live account holds is told by its venue
             for posting in (Posting("wallet", asset, -balance), Posting("insurance", asset, balance))
         ) + tuple(
             posting
@@ -400,7 +476,8 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
     reached = ratio(summary.used, summary.equity) if summary.known else None
     plan = account.reduction
     draft.add(e.ReductionEnded(draft.world.at, reached, deficit))
-    if plan.cause is not ReductionCause.REQUESTED:
+    rehearsed = all(step.note == DRY_RUN_NOTE for step in plan.steps)
+    if plan.cause is not ReductionCause.REQUESTED and not rehearsed:
         now = percent(summary.used, summary.equity) if summary.known else "unknown"
         message = f"the reduction is done: margin utilization is {now}"
         raise_alert(draft, AlertKind.LIQUIDATION_FINISHED, Severity.WARNING, message, summary, subject=plan.plan_id)

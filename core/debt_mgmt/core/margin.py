@@ -354,6 +354,9 @@ def summarize(account: Account, world: World) -> Summary:
             equity += profit_value
             used += one.initial_margin * rate
             maintenance += one.maintenance_margin * rate
+    if account.pending:
+        for asset, amount in on_its_way(account, house).items():
+            posted[asset] = posted.get(asset, ZERO) + amount
     for asset in {**account.balances, **posted}:
         balance = account.balances.get(asset, ZERO)
         if balance == 0 and asset not in posted:
@@ -388,6 +391,16 @@ def summarize(account: Account, world: World) -> Summary:
         debts=tuple(debts),
         rates=rates,
     )
+
+
+def on_its_way(account: Account, house: House) -> dict[str, Decimal]:
+    """Margin by asset that the venue was asked to move between account and isolated position: it counts for neither."""
+    amounts: dict[str, Decimal] = {}
+    for change in account.pending.values():
+        if change.amount:
+            settle = house.instruments[change.symbol].settle
+            amounts[settle] = amounts.get(settle, ZERO) + abs(change.amount)
+    return amounts
 
 
 def with_orders_of(account: Account, world: World, before: Account, summary: Summary) -> Summary | None:

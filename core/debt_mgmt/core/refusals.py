@@ -16,6 +16,7 @@ class Reason(StrEnum):
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_REDUCING = "TRADING_REDUCING"
     HOUSE_HALTED = "HOUSE_HALTED"
+    ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     STALE_MARK = "STALE_MARK"
     MISSING_MARK = "MISSING_MARK"
     LEVERAGE_ABOVE_ACCOUNT = "LEVERAGE_ABOVE_ACCOUNT"
@@ -51,6 +52,8 @@ class Reason(StrEnum):
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
     NO_DEBT = "NO_DEBT"
+    DRY_RUN = "DRY_RUN"
+    CHANGE_PENDING = "CHANGE_PENDING"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -73,6 +76,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.TRADING_HALTED: "trading is halted for {subject}: {note}; reducing orders still pass",
     Reason.TRADING_REDUCING: "only reducing orders are accepted for {subject}: {note}",
     Reason.HOUSE_HALTED: "trading is halted for {subject}: {note}; reducing orders still pass",
+    Reason.ACCOUNT_NOT_SYNCED: "{subject} takes no new risk: {note}; reducing orders still pass",
     Reason.STALE_MARK: "the mark of {subject} is {value} s old, at most {limit} s are accepted for new risk",
     Reason.MISSING_MARK: "{subject} has no mark, so its margin is unknown",
     Reason.LEVERAGE_ABOVE_ACCOUNT: "leverage {value} on {subject} is above the account's maximum {limit}",
@@ -108,6 +112,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.NOT_SUPPORTED: "{subject} is not supported: {note}",
     Reason.BELOW_INITIAL_MARGIN: "equity after the change {value} would be below the margin used {limit}",
     Reason.NO_DEBT: "nothing is owed in {subject}",
+    Reason.DRY_RUN: "{subject} is in dry run: nothing is sent to its venue; SetDryRun ends that",
+    Reason.CHANGE_PENDING: "the venue has not answered the last change on {subject} yet: {note}",
 }
 
 

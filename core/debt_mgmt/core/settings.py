@@ -31,6 +31,12 @@ class RiskSettings(msgspec.Struct, frozen=True):
     margin_buffer: Decimal = Decimal("1.10")
     pre_trade_max_age: timedelta = timedelta(seconds=10)
     mark_max_age: timedelta = timedelta(seconds=30)
+    live_state_max_age: timedelta = timedelta(seconds=60)
+    """A live account whose venue was last read longer ago accepts no new risk, and its level is UNKNOWN."""
+    drift_tolerance: Decimal = Decimal("0.02")
+    """How far own figures may be from the venue's, as a fraction of the venue's; for prices: of the mark."""
+    drift_tolerance_amount: Decimal = Decimal(1)
+    """The least tolerance of an amount, in the account's currency."""
     reservation_time_to_live: timedelta = timedelta(seconds=300)
     day_zone: str = "UTC"
     broker_max_leverage: dict[str, Decimal] = {}

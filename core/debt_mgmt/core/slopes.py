@@ -9,7 +9,7 @@ from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import MarginBase, margin_share, tier_at
 from debt_mgmt.core.levels import ASCENDING, RANK, thresholds
 from debt_mgmt.core.limits import PEAK_STEP, loss_floor, loss_limits
-from debt_mgmt.core.margin import OrderUse, PositionFigures, Summary, World, collateral_value
+from debt_mgmt.core.margin import OrderUse, PositionFigures, Summary, World, collateral_value, on_its_way
 from debt_mgmt.core.market import TierMeasure
 from debt_mgmt.core.money import ONE, ZERO
 from debt_mgmt.core.settings import RiskSettings
@@ -246,7 +246,7 @@ def fill_purses(slopes: Slopes, account: Account, summary: Summary, pricing: Pri
         held = [one for one in summary.positions if one.instrument.settle == asset]
         crossed = [one for one in held if not one.isolated]
         apart = [one for one in held if one.isolated]
-        posted = sum((one.position.isolated_margin for one in apart), ZERO)
+        posted = sum((one.position.isolated_margin for one in apart), on_its_way(account, house).get(asset, ZERO))
         amount, rule = account.balances.get(asset, ZERO) - posted, house.assets.get(asset)
         if rule is not None and rule.haircut_tiers and rule.tiers_by is TierMeasure.VALUE and amount > 0:
             balance, least, most = value_slope(rule, amount, summary.rates[asset])

@@ -25,6 +25,7 @@ from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import effective_limits
+from debt_mgmt.core.sync import not_synced
 
 
 class SideView(NamedTuple):
@@ -149,6 +150,10 @@ class AccountView:
         self.orders_added = 0
         self.standing = standing_violations(account, world, self.summary)
         self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
+        self.synced_at = account.sync.at if account.sync is not None else None
+        """When the venue was last read; None for sandbox accounts, and where that already stands in the way."""
+        if self.synced_at is not None and any(one.reason is Reason.ACCOUNT_NOT_SYNCED for one in self.standing):
+            self.synced_at = None
         self.symbols: dict[str, SymbolView] = {}
         self.marks = list(self.summary.marks)
         """Every mark that the view rests on, those of the instruments looked at too."""
@@ -265,6 +270,8 @@ def standing_violations(account: Account, world: World, summary: Summary) -> tup
     halt = world.house.halt_for(account.owner)
     if halt is not None:
         found.append(Violation(Reason.HOUSE_HALTED, subject=halt.owner or "everyone", note=halt.reason))
+    if account.sync is not None:
+        found += not_synced(account, world.settings, world.at)
     found += (Violation(Reason.MISSING_MARK, subject=symbol) for symbol in summary.missing)
     found += loss_violations(account, world, summary)
     return tuple(found)

@@ -101,7 +101,8 @@ def changed(account: Account, world: World, change: c.Change) -> tuple[Account, 
     if isinstance(change, c.SimulatedPriceShock):
         return shocked(account, world, change)
     command = c.ReserveMargin(change) if isinstance(change, c.Order) else change
-    events = decide(account, command, world)
+    decided = msgspec.structs.replace(account, sync=None) if isinstance(change, c.SetLeverage) else account
+    events = decide(decided, command, world)  # a live account's leverage as its venue would confirm it
     if events and isinstance(events[0], e.CommandRefused):
         return account, world, ChangeOutcome(False, events[0].violations)
     realized = None

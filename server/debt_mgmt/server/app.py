@@ -12,7 +12,7 @@ from typing import get_args
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from debt_mgmt.core.account import Account, Limits
+from debt_mgmt.core.account import Account, Environment, Limits
 from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
@@ -29,6 +29,10 @@ from debt_mgmt.server.history_store import PostgresHistory
 from debt_mgmt.server.http import HttpServer
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
+from debt_mgmt.server.live.accounts import LiveAccounts
+from debt_mgmt.server.live.configured import ConfiguredVenues
+from debt_mgmt.server.live.pace import Pace
+from debt_mgmt.server.live.venues import Venues
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
@@ -84,14 +88,17 @@ async def start(
     journal: Journal | None = None,
     clock: Callable[[], datetime] | None = None,
     demo: bool = False,
+    venues: Venues | None = None,
+    pace: Pace = Pace(),  # noqa: B008
 ) -> RunningService:
     """Start the service: journal, engine, gRPC, HTTP; with `demo`, an account on a simulated market too.
 
-    A `journal` given is used and not closed. Whatever was started is stopped again if a later part fails.
+    A `journal` given is used and not closed, `venues` take the place of the configured exchanges. Whatever was started
+    is stopped again if a later part fails.
     """
     closers = contextlib.AsyncExitStack()
     try:
-        return await started(settings, journal, clock or utc_now, demo, closers)
+        return await started(settings, journal, clock or utc_now, demo, venues, pace, closers)
     except BaseException:
         await closers.aclose()
         raise
@@ -102,17 +109,21 @@ async def started(
     journal: Journal | None,
     clock: Callable[[], datetime],
     demo: bool,
+    venues: Venues | None,
+    pace: Pace,
     closers: contextlib.AsyncExitStack,
 ) -> RunningService:
     history: FundHistory | None = None
     if journal is None:
         journal, history = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
-    say_what_is_not_connected(settings)
     metrics = Metrics()
     guard = Guard(metrics, settings.server.default_deadline_seconds)
     paper: PaperBroker
-    reductions = Reductions(lambda account: broker_of(account, paper))
+    venues = venues or ConfiguredVenues(settings.brokers)
+    say_what_can_not_be_reached(settings, venues)
+    live = LiveAccounts(venues, pace)
+    reductions = Reductions(lambda account: broker_of(account, paper, live))
     engine = Engine(
         journal,
         risk_settings,
@@ -126,6 +137,7 @@ async def started(
         shards=settings.database.shards,
         snapshot_events=settings.database.snapshot_every,
         history=history,
+        live=live,
     )
     paper = PaperBroker(
         lambda: engine.house,
@@ -136,6 +148,8 @@ async def started(
     closers.push_async_callback(engine.stop)
     await engine.start()
     await furnish(engine, settings)
+    for broker, symbols in settings.prices.feeds.items():
+        live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
     metrics.watch(engine.metrics_snapshot)
     http = HttpServer(settings.server.host, settings.server.metrics_port, metrics, engine.health)
     closers.push_async_callback(http.stop)
@@ -164,19 +178,19 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
     return journal, FundHistory(store)
 
 
-def broker_of(account: Account, paper: PaperBroker) -> Broker:
-    """Who carries orders out for an account. Only sandbox accounts exist in this version."""
-    return paper
+def broker_of(account: Account, paper: PaperBroker, live: LiveAccounts) -> Broker:
+    """Who carries orders out for an account."""
+    return paper if account.environment is Environment.SANDBOX else live.broker_of(account)
 
 
-def say_what_is_not_connected(settings: Settings) -> None:
-    """An exchange that is enabled and yet not there must not be mistaken for one that is."""
+def say_what_can_not_be_reached(settings: Settings, venues: Venues) -> None:
+    """An exchange that is enabled and yet not usable must not be mistaken for one that is."""
     brokers = settings.brokers
     for name in brokers.__struct_fields__:
         broker = getattr(brokers, name)
-        if broker.enabled:
-            where = "its test network" if broker.testnet else "the exchange"
-            logger.warning("brokers.%s is enabled, but this version does not connect to %s", name, where)
+        environment = Environment.TESTNET if broker.testnet else Environment.LIVE
+        if broker.enabled and (problem := venues.problem(name, environment)):
+            logger.warning("brokers.%s is enabled, but no account can be opened there: %s", name, problem)
 
 
 def risk_rules(settings: Settings) -> RiskSettings:
@@ -195,6 +209,9 @@ def risk_rules(settings: Settings) -> RiskSettings:
         pre_trade_max_age=timedelta(seconds=prices.pre_trade_max_age_seconds),
         mark_max_age=timedelta(seconds=prices.mark_max_age_seconds),
         reservation_time_to_live=timedelta(seconds=risk.reservation_time_to_live_seconds),
+        live_state_max_age=timedelta(seconds=risk.live_state_max_age_seconds),
+        drift_tolerance=risk.drift_tolerance,
+        drift_tolerance_amount=risk.drift_tolerance_amount,
         day_zone=risk.day_zone,
         broker_max_leverage={name: broker.max_leverage for name, broker in named.items()},
         limits=Limits(

@@ -22,6 +22,9 @@ ASSET = "[A-Z0-9]{1,20}"
 ASSET_OR_AMOUNT = r"[A-Z0-9]{1,20}|[0-9]{1,15}\.[0-9]{1,12}"
 TIER_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
+SYMBOLS = r"|[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
+FEED = r"[a-z]{1,20}|[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
+WEB_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?"
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
 FILE_VARIABLE = "DEBT_MGMT_CONFIG"
@@ -109,6 +112,26 @@ class RiskSection(Section, frozen=True, kw_only=True):
     reservation_time_to_live_seconds: Annotated[
         int, Key("A reservation that brings no time to live is released after this.", "seconds", least=1)
     ] = 300
+    live_state_max_age_seconds: Annotated[
+        float,
+        Key(
+            "An account that was read from its exchange longer ago takes no new risk; its level is UNKNOWN.",
+            "seconds",
+            least=1,
+        ),
+    ] = 60.0
+    drift_tolerance: Annotated[
+        Decimal,
+        Key(
+            "How far a figure may be from the exchange's before an alert says so; of prices, a share of the mark.",
+            "fraction of the exchange's figure",
+            above=0,
+            most=1,
+        ),
+    ] = Decimal("0.02")
+    drift_tolerance_amount: Annotated[
+        Decimal, Key("The least tolerance of an amount, however small it is.", "account currency", least=0)
+    ] = Decimal("1")
 
 
 class BrokerSection(Section, frozen=True, kw_only=True):
@@ -120,11 +143,29 @@ class BrokerSection(Section, frozen=True, kw_only=True):
         Key("The exchange's cap; the lower of this and risk_settings.max_leverage counts.", "times", least=1, most=5),
     ] = Decimal("5")
     testnet: Annotated[bool, Key("Use the exchange's test network, where it has one.")] = False
+    symbols: Annotated[
+        str,
+        Key(
+            "Instruments whose terms and marks are read from the start; others follow when they are held or named.",
+            "names with commas between, as BTCUSDT,ETHUSDT",
+            pattern=SYMBOLS,
+        ),
+    ] = ""
+    url: Annotated[
+        str | None,
+        Key(
+            "Where the exchange is instead of at its own address: a test bench of one's own.",
+            "URL",
+            pattern=WEB_ADDRESS,
+        ),
+    ] = None
 
 
 class BrokersSection(Section, frozen=True, kw_only=True):
     """The exchanges. Each is disabled until it is enabled here; sandbox accounts need none.
 
+    Keys are read from the environment only: BYBIT_API_KEY and BYBIT_API_SECRET, or BYBIT_API_KEY_FILE and
+    BYBIT_API_SECRET_FILE with the path of a file, and alike for the others; OKX_PASSPHRASE too.
     Kraken, Coinbase and Crypto.com have no test network. Coinbase lends no leverage.
     """
 
@@ -365,6 +406,14 @@ class PricesSection(Section, frozen=True, kw_only=True):
         float,
         Key("How long one source alone must print such a price until it counts for collateral.", "seconds", least=0),
     ] = 5.0
+    feeds: Annotated[
+        Mapping[str, str],
+        Key(
+            "By exchange, the instruments whose public marks price sandbox accounts; no key is needed.",
+            "names with commas between, as BTCUSDT,ETHUSDT",
+            pattern=FEED,
+        ),
+    ] = msgspec.field(default_factory=dict)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -375,7 +424,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxSection = msgspec.field(default_factory=SandboxSection)
     server: ServerSection = ServerSection()
     database: DatabaseSection = DatabaseSection()
-    prices: PricesSection = PricesSection()
+    prices: PricesSection = msgspec.field(default_factory=PricesSection)
     origins: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def origin(self, path: str) -> str:
@@ -485,6 +534,11 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
         testnet = f"brokers.{broker}.testnet"
         if values[testnet]:
             yield (testnet,), f"{named(testnet)} must be false: this exchange has no test network"
+
+    feeds = "prices.feeds"
+    if unknown := sorted(set(values[feeds]) - set(settings.brokers.__struct_fields__)):
+        known = ", ".join(settings.brokers.__struct_fields__)
+        yield (feeds,), f"{named(feeds)} names {', '.join(unknown)}, and the exchanges are {known}"
 
     day = "sandbox.margin_rules_date"
     if values[day] is not None:

@@ -30,6 +30,7 @@ from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.state import Change
+from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
 from debt_mgmt.server.prices.collateral_guard import CollateralGuard
@@ -91,6 +92,7 @@ class Engine:
         snapshot_events: int = 50_000,
         history: FundHistory | None = None,
         collateral: CollateralGuard | None = None,
+        live: LiveAccounts | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
@@ -103,6 +105,8 @@ class Engine:
         self.screen = Screen()
         hub.holders = self.valued_by
         reductions.engine = self
+        self.live = live or LiveAccounts()
+        self.live.engine = self
         self.counters = EngineCounters()
         self.started_at = clock()
         self.shard_count = shards
@@ -179,6 +183,7 @@ class Engine:
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
+                self.live.notice(account.account_id, account)
         self.history.start(self.journal, count)
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
@@ -191,6 +196,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
+        await self.live.stop()
         await self.history.stop()
         for shard in self.shards.values():
             await shard.stop()
@@ -263,15 +269,25 @@ class Engine:
         return int.from_bytes(digest, "big") % self.shard_count + 1
 
     async def submit(
-        self, account_id: str, command: c.Command, *, request_id: str, actor: Actor, owner: str = ""
+        self,
+        account_id: str,
+        command: c.Command,
+        *,
+        request_id: str,
+        actor: Actor,
+        owner: str = "",
+        digest: bytes | None = None,
     ) -> Committed[e.AccountEvent]:
-        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount."""
+        """Decide `command` on the account and return once its events are durable. `owner` goes with CreateAccount.
+
+        `digest` stands for the command where what was asked for is not all that is in it.
+        """
         number = self.home.get(account_id)
         if number is None:
             if not isinstance(command, c.CreateAccount):
                 raise Fault(FaultReason.ACCOUNT_NOT_FOUND, f"account {account_id} is not known", account_id=account_id)
             return await self.create(account_id, command, request_id, actor, owner)
-        return await self.submit_to(number, account_id, command, request_id, actor)
+        return await self.submit_to(number, account_id, command, request_id, actor, digest)
 
     async def create(
         self, account_id: str, command: c.CreateAccount, request_id: str, actor: Actor, owner: str
@@ -284,14 +300,20 @@ class Engine:
             self.creating.pop(account_id, None)
 
     async def submit_to(
-        self, number: int, account_id: str, command: c.Command, request_id: str, actor: Actor
+        self,
+        number: int,
+        account_id: str,
+        command: c.Command,
+        request_id: str,
+        actor: Actor,
+        digest: bytes | None = None,
     ) -> Committed[e.AccountEvent]:
         return await self.shards[number].submit(
             account_id,
             command,
             request_id=request_id,
             fact_id=fact_id_of(command),
-            digest=digest_of(command),
+            digest=digest if digest is not None else digest_of(command),
             actor=self.actor_text(actor),
         )
 
@@ -380,10 +402,16 @@ class Engine:
                 last = account.past_reductions[-1]
                 if last.ended_at == event.at:  # type: ignore[union-attr]
                     self.hub.liquidation(key, last, (number, position))
+            elif kind is e.CancelsRequested:
+                self.reductions.notice(key)
+            elif kind is e.VenueChangeRefused:
+                self.live.refused(key, event)  # type: ignore[arg-type]
         for key, account in touched.items():
             self.paper.keep(account)
             if account.debts or key in self.settling.overdrawn or min(account.balances.values(), default=ZERO) < 0:
                 self.settling.notice(key, account)
+            if account.sync is not None:
+                self.live.notice(key, account)
         self.unscreened.update(touched)
         self.hub.changed(touched)
 
@@ -572,7 +600,7 @@ class Engine:
         """Why accounts are not protected at this moment; empty when they are."""
         reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.time.blind) if self.screen.holders(symbol)]
         reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in self.shards.values() if shard.halted]
-        return reasons
+        return reasons + self.live.problems()
 
 
 ASSESS = c.Assess()

@@ -11,6 +11,7 @@ from debt_mgmt.core.account import UNTIL_CANCELLED, Account, Reservation, RiskLe
 from debt_mgmt.core.commands import ExpireReservations, ResetFunds
 from debt_mgmt.core.limits import day_of
 from debt_mgmt.core.resets import due_slot, last_slot
+from debt_mgmt.core.sync import unsynced
 from debt_mgmt.server.actor import SYSTEM
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class PassingTime:
         now = self.engine.clock()
         await self.engine.settling.sweep(now)
         await self.reset(now)
-        await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
+        concerned = [*self.newly_blind(now), *self.newly_unsynced(now), *self.on_a_new_day(now), *self.cooled_down(now)]
+        await self.engine.assess(concerned)
         await self.expire(now)
         await self.engine.paper.catch_up()
         await self.engine.recording.sweep(now)
@@ -77,6 +79,15 @@ class PassingTime:
                 engine.load_screen()
                 found.update(engine.screen.holders(symbol))
         return sorted(found)
+
+    def newly_unsynced(self, now: datetime) -> list[str]:
+        """Live accounts whose venue was last read too long ago, which nothing has said yet."""
+        found = []
+        for account_id in self.engine.live.supervisors:
+            account = self.engine.account(account_id)
+            if account.level is not RiskLevel.UNKNOWN and unsynced(account, self.engine.risk, now):
+                found.append(account_id)
+        return found
 
     def on_a_new_day(self, now: datetime) -> list[str]:
         """Accounts whose day is to begin, also where it should have while the service was down."""

@@ -1,21 +1,34 @@
-"""Carries out reductions: takes the next open step of an account's plan to its broker, and brings the outcome back."""
+"""Carries out reductions: cancels and orders of an account's plan go to its broker, and their outcome comes back."""
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account, Reduction, ReductionCause, ReductionStep, RiskLevel, position_key
+from debt_mgmt.core.account import (
+    Account,
+    Environment,
+    Reduction,
+    ReductionCause,
+    ReductionStep,
+    RiskLevel,
+    position_key,
+)
+from debt_mgmt.core.sync import DRY_RUN_NOTE
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import (
     Ambiguous,
     Broker,
+    BrokerFault,
     BrokerFill,
     BrokerOrder,
+    Denied,
     Rejected,
+    RejectionReason,
     StillOpen,
     Unreachable,
 )
@@ -27,6 +40,11 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 10.0
+LOOK_SECONDS = 1.0
+LOOKS_LIVE = 3
+"""A live venue that does not know an order is asked so often before the order counts as one that never came."""
+CANCELS_TRIED = 3
+"""A cancel whose answer is lost is asked for again so often; then reductions no longer wait for it."""
 
 
 class Reductions:
@@ -38,16 +56,20 @@ class Reductions:
         self.runners: dict[str, asyncio.Task[None]] = {}
         self.doubtful: set[str] = set()
         """Client order ids of orders that may be at the broker: they are looked up before they are sent."""
+        self.sent: Counter[str] = Counter()
+        """Account id → orders sent for it, and fills found, since the start."""
+        self.cancels_tried: Counter[tuple[str, str]] = Counter()
         self.stopping = False
 
     def resume(self, account: Account) -> None:
         """Go on with the reduction of an account as it was loaded. An earlier run may have sent its orders."""
         if account.reduction is not None:
             self.doubtful.update(step.client_order_id for step in account.reduction.open_steps)
+        if account.reduction is not None or account.cancels:
             self.notice(account.account_id)
 
     def notice(self, account_id: str) -> None:
-        """The account has, or had, a reduction: make sure that somebody carries it out."""
+        """The account has, or had, a reduction or orders to cancel: make sure that somebody carries it out."""
         if self.stopping or account_id in self.runners:
             return
         task = asyncio.create_task(self.run(account_id), name=f"reduction {account_id}")
@@ -61,8 +83,8 @@ class Reductions:
             if not self.stopping:
                 asyncio.get_running_loop().call_later(1.0, self.notice, account_id)
         elif not self.stopping:
-            reduction = self.engine.account(account_id).reduction
-            if reduction is not None and reduction.open_steps:
+            account = self.engine.account(account_id)
+            if account.cancels or (account.reduction is not None and account.reduction.open_steps):
                 self.notice(account_id)
 
     async def idle(self, account_id: str, timeout_seconds: float | None = None) -> bool:
@@ -85,44 +107,88 @@ class Reductions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def orders_sent(self, account_id: str) -> int:
+        """Grows with every order sent and every fill found: what was read meanwhile may or may not have it in."""
+        return self.sent[account_id]
+
+    async def certain(self, account_id: str, seconds: float) -> bool:
+        """Wait until the outcome of every order of the account is recorded; False when that takes longer."""
+        end = asyncio.get_running_loop().time() + seconds
+        while self.uncertain(account_id):
+            if asyncio.get_running_loop().time() >= end:
+                return False
+            await asyncio.sleep(RETRY_SECONDS_MIN / 10)
+        return True
+
+    def uncertain(self, account_id: str) -> bool:
+        reduction = self.engine.account(account_id).reduction
+        return reduction is not None and any(step.client_order_id in self.doubtful for step in reduction.open_steps)
+
     async def run(self, account_id: str) -> None:
+        """First what was sent before is looked up, then orders that add risk are cancelled, then positions reduced."""
         wait = RETRY_SECONDS_MIN
         while True:
             account = self.engine.account(account_id)
             reduction = account.reduction
-            if reduction is None or not reduction.open_steps:
-                return
-            step = reduction.open_steps[0]
-            forced = step.cause is not ReductionCause.REQUESTED
-            if forced and (account.level is RiskLevel.UNKNOWN or not self.engine.is_priced(account)):
-                await asyncio.sleep(RETRY_SECONDS_MIN)
-                continue
+            step = reduction.open_steps[0] if reduction is not None and reduction.open_steps else None
+            doubtful = step is not None and step.client_order_id in self.doubtful
             try:
-                await self.carry_out(account, reduction, step)
+                if reduction is not None and step is not None and doubtful:
+                    await self.find_out(account, reduction, step)
+                elif account.cancels:
+                    await self.cancel(account)
+                elif reduction is None or step is None:
+                    return
+                elif account.dry_run:
+                    await self.end_step(account, reduction, step, DRY_RUN_NOTE)
+                elif step.cause is not ReductionCause.REQUESTED and self.is_blind(account):
+                    await asyncio.sleep(RETRY_SECONDS_MIN)
+                    continue
+                else:
+                    await self.carry_out(account, reduction, step)
                 wait = RETRY_SECONDS_MIN
-            except Unreachable as error:
-                logger.warning("reduction %s of %s waits: %s", reduction.plan_id, account_id, error)
+            except (Unreachable, Denied) as error:
+                logger.warning("the reduction of %s waits: %s", account_id, error)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
 
-    async def carry_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
-        """Place one order, or find out what became of it, and record the outcome."""
-        broker, order_id = self.broker_of(account), step.client_order_id
-        fill = await self.look_up(broker, order_id) if order_id in self.doubtful else None
+    def is_blind(self, account: Account) -> bool:
+        return account.level is RiskLevel.UNKNOWN or not self.engine.is_priced(account)
+
+    async def find_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
+        """What became of an order that may be at the broker. One that never came may be sent after this."""
+        try:
+            fill = await self.look_up(self.broker_of(account), account, step)
+        except Rejected as error:
+            await self.end_step(account, reduction, step, f"ended at the broker: {error}")
+            return
         if fill is None:
-            position = account.positions.get(position_key(step.symbol, step.position_side))
-            if position is None or position.quantity * step.side.sign >= 0:
-                await self.end_step(account, reduction, step, "nothing is left to reduce")
+            self.doubtful.discard(step.client_order_id)
+        else:
+            await self.record(account, reduction, step, fill)
+
+    async def carry_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
+        """Place one order and record its outcome; one whose outcome is unknown stays doubtful."""
+        broker, order_id = self.broker_of(account), step.client_order_id
+        position = account.positions.get(position_key(step.symbol, step.position_side))
+        if position is None or position.quantity * step.side.sign >= 0:
+            await self.end_step(account, reduction, step, "nothing is left to reduce")
+            return
+        try:
+            fill = await self.place(broker, account, step, min(step.quantity, abs(position.quantity)))
+        except Ambiguous as error:
+            logger.warning("order %s: %s; it is looked up, not sent again", order_id, error)
+            await asyncio.sleep(RETRY_SECONDS_MIN)
+        except Rejected as error:
+            if error.reason is RejectionReason.DUPLICATE:
+                logger.warning("order %s is at the broker already; it is looked up", order_id)
                 return
-            try:
-                fill = await self.place(broker, account, step, min(step.quantity, abs(position.quantity)))
-            except Ambiguous as error:
-                logger.warning("order %s: %s; it is looked up, not sent again", order_id, error)
-                await asyncio.sleep(RETRY_SECONDS_MIN)
-                return
-            except Rejected as error:
-                await self.end_step(account, reduction, step, f"refused by the broker: {error}")
-                return
+            await self.end_step(account, reduction, step, f"refused by the broker: {error}")
+        else:
+            await self.record(account, reduction, step, fill)
+
+    async def record(self, account: Account, reduction: Reduction, step: ReductionStep, fill: BrokerFill) -> None:
+        self.sent[account.account_id] += 1
         recorded = await self.engine.submit(
             account.account_id,
             c.RecordFill(
@@ -134,7 +200,7 @@ class Reductions:
                 fee=fill.fee,
                 fee_asset=fill.fee_asset,
                 position_side=step.position_side,
-                order_id=order_id,
+                order_id=step.client_order_id,
                 plan_id=reduction.plan_id,
                 step=step.step,
             ),
@@ -143,7 +209,7 @@ class Reductions:
         )
         if recorded.events and isinstance(recorded.events[0], e.CommandRefused):
             await self.end_step(account, reduction, step, "its fill does not fit the position")
-        self.doubtful.discard(order_id)
+        self.doubtful.discard(step.client_order_id)
 
     async def place(self, broker: Broker, account: Account, step: ReductionStep, quantity: Decimal) -> BrokerFill:
         """Send the order of a step. Until its outcome is recorded, it counts as one that may be at the broker."""
@@ -158,21 +224,52 @@ class Reductions:
             reduce_only=True,
         )
         self.doubtful.add(order.client_order_id)
+        self.sent[account.account_id] += 1
         try:
             return await broker.place(order)
-        except Unreachable:
+        except (Unreachable, Denied):
             self.doubtful.discard(order.client_order_id)
             raise
 
-    async def look_up(self, broker: Broker, client_order_id: str) -> BrokerFill | None:
+    async def look_up(self, broker: Broker, account: Account, step: ReductionStep) -> BrokerFill | None:
         """The fill of an order of unknown outcome; None when the broker never had it, so it may be placed again."""
-        wait = RETRY_SECONDS_MIN
+        wait, looks = RETRY_SECONDS_MIN, 1 if account.environment is Environment.SANDBOX else LOOKS_LIVE
         while True:
-            found = await broker.find(client_order_id)
-            if not isinstance(found, StillOpen):
+            found = await broker.find(step.client_order_id, step.symbol)
+            if isinstance(found, StillOpen):
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_SECONDS_MAX)
+                continue
+            looks -= 1
+            if found is not None or not looks:
                 return found
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, RETRY_SECONDS_MAX)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def cancel(self, account: Account) -> None:
+        """Cancel the first of the orders that are to go. Twice does no harm: a lost answer is asked for again."""
+        order = next(iter(account.cancels.values()))
+        key = (account.account_id, order.order_id)
+        self.cancels_tried[key] += 1
+        gone, note = True, ""
+        if account.dry_run:
+            gone, note = False, DRY_RUN_NOTE
+        else:
+            try:
+                if not await self.engine.live.cancel(account, order.symbol, order.order_id):
+                    note = "it was gone already"
+            except Ambiguous as error:
+                if self.cancels_tried[key] < CANCELS_TRIED:
+                    await asyncio.sleep(RETRY_SECONDS_MIN)
+                    return
+                gone, note = False, str(error)
+            except (Unreachable, Denied):
+                raise
+            except BrokerFault as error:
+                gone, note = False, str(error)
+        del self.cancels_tried[key]
+        await self.engine.submit(
+            account.account_id, c.RecordCancelOutcome(order.order_id, gone, note), request_id="", actor=SYSTEM
+        )
 
     async def end_step(self, account: Account, reduction: Reduction, step: ReductionStep, note: str) -> None:
         self.doubtful.discard(step.client_order_id)

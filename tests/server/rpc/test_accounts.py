@@ -77,18 +77,28 @@ async def test_every_malformed_field_is_named(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "field"),
     [
-        {"environment": types_pb2.ENVIRONMENT_TESTNET},
-        {"environment": types_pb2.ENVIRONMENT_LIVE, "broker": "binance"},
-        {"dry_run": True},
+        ({"environment": types_pb2.ENVIRONMENT_TESTNET}, "broker"),
+        ({"environment": types_pb2.ENVIRONMENT_LIVE, "broker": "paper"}, "broker"),
+        ({"dry_run": True}, "dry_run"),
     ],
 )
-async def test_what_this_version_can_not_open_is_said(edge: Edge, fields: dict[str, Any]) -> None:
-    with pytest.raises(Fault) as raised:
+async def test_a_live_account_is_at_an_exchange_and_a_sandbox_account_has_no_dry_run(
+    edge: Edge, fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequest) as raised:
         await edge.accounts.CreateAccount(creation(**fields), CALL)
-    assert raised.value.reason is FaultReason.NOT_IMPLEMENTED
-    assert "later version" in raised.value.message
+    assert [one for one, _ in raised.value.problems] == [field]
+    assert not edge.engine.accounts()
+
+
+@pytest.mark.parametrize("environment", [types_pb2.ENVIRONMENT_TESTNET, types_pb2.ENVIRONMENT_LIVE])
+async def test_an_exchange_that_is_not_enabled_takes_no_account(edge: Edge, environment: Any) -> None:
+    with pytest.raises(Fault) as raised:
+        await edge.accounts.CreateAccount(creation(environment=environment, broker="binance"), CALL)
+    assert raised.value.reason is FaultReason.BROKER_NOT_READY
+    assert "brokers.binance.enabled" in raised.value.message
     assert not edge.engine.accounts()
 
 
@@ -213,13 +223,26 @@ async def test_every_broker_says_what_it_can_do(edge: Edge) -> None:
         assert broker.enabled is (name == "paper")
         assert broker.enabled is not bool(broker.disabled_reason)
         assert all(one.supported or one.note for one in broker.capabilities)
+        assert broker.HasField("max_state_age") is (name != "paper")
     assert brokers["coinbase"].max_leverage == "1"
     assert brokers["coinbase"].leverage_path == wire.LEVERAGE_PATH_NONE
     assert brokers["paper"].max_leverage == "5"
     assert any(one.supported for one in brokers["paper"].capabilities)
 
 
-async def test_reading_an_account_from_its_broker_is_not_there_yet(edge: Edge) -> None:
-    with pytest.raises(Fault) as raised:
-        await edge.accounts.SyncAccount(wire.SyncAccountRequest(request_id="r", account_id="alice"), CALL)
-    assert raised.value.reason is FaultReason.NOT_IMPLEMENTED
+async def test_a_sandbox_account_has_no_broker_to_be_read_from(edge: Edge) -> None:
+    await edge.open("alice")
+    answer = await edge.accounts.SyncAccount(wire.SyncAccountRequest(request_id="r", account_id="alice"), CALL)
+    assert not answer.accepted
+    assert [one.reason for one in answer.violations] == [rejections_pb2.REFUSAL_REASON_NOT_SUPPORTED]
+    assert not answer.account.HasField("sync")
+
+
+async def test_a_sandbox_account_has_no_dry_run_to_leave(edge: Edge) -> None:
+    await edge.open("alice")
+    request = wire.SetDryRunRequest(request_id="r", account_id="alice", dry_run=False, reason="go")
+    answer = await edge.accounts.SetDryRun(request, CALL)
+    assert [one.reason for one in answer.violations] == [rejections_pb2.REFUSAL_REASON_NOT_SUPPORTED]
+    with pytest.raises(InvalidRequest) as raised:
+        await edge.accounts.SetDryRun(wire.SetDryRunRequest(request_id="s", account_id="alice", reason=" "), CALL)
+    assert [field for field, _ in raised.value.problems] == ["reason"]

@@ -49,5 +49,5 @@ class PaperBroker:
             self.fills.popitem(last=False)
         return fill
 
-    async def find(self, client_order_id: str) -> BrokerFill | StillOpen | None:
+    async def find(self, client_order_id: str, symbol: str) -> BrokerFill | StillOpen | None:
         return self.fills.get(client_order_id)

@@ -13,6 +13,7 @@ from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
 from debt_mgmt.server.cli.serve import serve
 from debt_mgmt.server.cli.session import EXIT_CODES, Json
+from debt_mgmt.server.cli.venue_simulator import venue_simulator
 from debt_mgmt.server.cli.watch import watch
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ RUN, LOOK, ASK, ACT = "Run", "Look", "Ask before you act", "Act"
 app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
 app.command(rich_help_panel=RUN)(replay)
+app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)

@@ -1,20 +1,31 @@
-"""AccountService: opens, shows and closes accounts, and says what each broker can do."""
+"""AccountService: opens, shows, syncs and closes accounts, and says what each broker can do."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core.account import Account, Environment, MarginMode, PositionMode
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.money import text
-from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.venue import SyncState, SyncStatus
+from debt_mgmt.server.brokers.profiles import PROFILES
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, not_implemented, opening, reading, verdict
-from debt_mgmt.server.rpc.names import ENVIRONMENT, MARGIN_MODE, POSITION_MODE, RISK_LEVEL, TRADING_STATE
+from debt_mgmt.server.rpc.answers import carried_out, opening, reading, verdict
+from debt_mgmt.server.rpc.brokers import BROKERS, PAPER, broker_message
+from debt_mgmt.server.rpc.differences import differences
+from debt_mgmt.server.rpc.names import (
+    ENVIRONMENT,
+    MARGIN_MODE,
+    POSITION_MODE,
+    PROVENANCE,
+    RISK_LEVEL,
+    TRADING_STATE,
+    Names,
+)
 from debt_mgmt.server.rpc.pages import cursor_of, page_of, token_of
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.v1 import account_service_pb2 as wire
@@ -23,8 +34,8 @@ if TYPE_CHECKING:
     from debt_mgmt.server.engine import Engine
     from debt_mgmt.server.rpc.guard import Call
 
-PAPER = "paper"
-LATER = "the connection to this exchange comes with a later version"
+LIVE_CURRENCY = "USDT"
+"""What a live account is valued in where nobody says otherwise."""
 
 
 class AccountService:
@@ -34,6 +45,8 @@ class AccountService:
     async def CreateAccount(self, request: wire.CreateAccountRequest, call: "Call") -> wire.CreateAccountResponse:
         engine = self.engine
         command, request_id = read_creation(request)
+        if command.environment is not Environment.SANDBOX and command.account_id not in engine.home:
+            engine.live.refuse_opening(command.broker, command.environment)
         committed = await engine.submit(
             command.account_id, command, request_id=request_id, actor=call.actor, owner=command.owner
         )
@@ -101,23 +114,58 @@ class AccountService:
         )
 
     async def SyncAccount(self, request: wire.SyncAccountRequest, call: "Call") -> wire.SyncAccountResponse:
-        raise not_implemented("reading an account from its broker")
+        engine = self.engine
+        read = Reader()
+        request_id = read.request_id(request.request_id)
+        account_id = read.account_id(request.account_id)
+        read.done()
+        account, at = engine.account(account_id), engine.clock()
+        if account.sync is None or account.closed_at is not None:
+            reason = Reason.ACCOUNT_CLOSED if account.closed_at is not None else Reason.NOT_SUPPORTED
+            why = Violation(reason, account_id, note="this service keeps a sandbox account by itself")
+            return wire.SyncAccountResponse(
+                **reading(engine.revision(account_id), at),
+                violations=convert.violations([why]),
+                account=account_message(engine, account),
+            )
+        before, committed = await engine.live.sync(account_id, request_id, call.actor)
+        return wire.SyncAccountResponse(
+            **verdict(engine, account_id, committed),
+            account=account_message(engine, engine.account(account_id)),
+            differences=await differences(engine, before, committed),
+        )
+
+    async def SetDryRun(self, request: wire.SetDryRunRequest, call: "Call") -> wire.SetDryRunResponse:
+        engine = self.engine
+        read = Reader()
+        request_id = read.request_id(request.request_id)
+        account_id = read.account_id(request.account_id)
+        reason = read.text(request.reason, "reason")
+        if not request.dry_run and not reason.strip():
+            read.problem("reason", "is required to leave dry run: from then on orders are sent")
+        read.done()
+        command = c.SetDryRun(request.dry_run, reason)
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        return wire.SetDryRunResponse(
+            **verdict(engine, account_id, committed),
+            account=account_message(engine, account, position=committed.last_position),
+        )
 
     async def ListBrokers(self, request: wire.ListBrokersRequest, call: "Call") -> wire.ListBrokersResponse:
         engine = self.engine
         read = Reader()
         size = read.page_size(request.page_size)
         read.done()
-        page, following = page_of(PROFILES, lambda one: [one.broker], size, request.page_token, "ListBrokers")
+        page, following = page_of(BROKERS, lambda one: [one], size, request.page_token, "ListBrokers")
         return wire.ListBrokersResponse(
             **reading(engine.house_revision(), engine.clock()),
-            brokers=[broker_message(one, engine.risk) for one in page],
+            brokers=[broker_message(one, engine.risk, engine.live.venues) for one in page],
             next_page_token=following,
         )
 
 
 def read_creation(request: wire.CreateAccountRequest) -> tuple[c.CreateAccount, str]:
-    """The command and its request id. Only sandbox accounts can be opened in this version."""
+    """The command and its request id. Whether the broker can be reached is not looked at here."""
     read = Reader()
     request_id = read.request_id(request.request_id)
     account_id = read.account_id(request.account_id)
@@ -131,22 +179,26 @@ def read_creation(request: wire.CreateAccountRequest) -> tuple[c.CreateAccount, 
         deposit_amount = read.not_negative(request.initial_deposit.amount, "initial_deposit.amount")
         if environment is not Environment.SANDBOX:
             read.problem("initial_deposit", "only a SANDBOX account begins with a deposit")
+    if environment is not Environment.SANDBOX and broker == PAPER:
+        read.problem("broker", f"{environment.value} accounts are at an exchange: {', '.join(PROFILES)}")
+    if environment is Environment.SANDBOX and request.dry_run:
+        read.problem("dry_run", "is of no use on a SANDBOX account: nothing of it leaves this service")
+    currency = read.optional_asset(request.currency, "currency")
+    if not currency and environment is not Environment.SANDBOX:
+        currency = LIVE_CURRENCY
     command = c.CreateAccount(
         account_id=account_id,
         owner=read.optional_id(request.owner, "owner") or account_id,
         broker=broker,
         environment=environment,
-        currency=read.optional_asset(request.currency, "currency"),
+        currency=currency,
         position_mode=read.choice(request.position_mode, POSITION_MODE, "position_mode", PositionMode.ONE_WAY),
         margin_mode=read.choice(request.margin_mode, MARGIN_MODE, "margin_mode", MarginMode.CROSS),
         deposit_asset=deposit_asset,
         deposit_amount=deposit_amount,
+        dry_run=request.dry_run if request.HasField("dry_run") else None,
     )
     read.done()
-    if environment is not Environment.SANDBOX:
-        raise not_implemented(f"trading on live brokers ({environment.value} accounts)")
-    if request.dry_run:
-        raise not_implemented("recording orders without sending them (dry_run)")
     return command, request_id
 
 
@@ -164,7 +216,7 @@ def account_message(engine: "Engine", account: Account, *, position: int | None 
         currency=account.currency,
         position_mode=POSITION_MODE.wire[account.position_mode],
         margin_mode=MARGIN_MODE.wire[account.margin_mode],
-        dry_run=False,
+        dry_run=account.dry_run,
         balances=convert.asset_amounts(account.balances),
         level=RISK_LEVEL.wire[account.level],
         trading_state=TRADING_STATE.wire[state],
@@ -172,66 +224,34 @@ def account_message(engine: "Engine", account: Account, *, position: int | None 
         create_time=convert.timestamp(account.created_at),
         close_time=convert.optional_timestamp(account.closed_at),
         revision=convert.revision((shard, position)),
+        sync=sync_message(account.sync, engine.clock(), engine) if account.sync is not None else None,
     )
 
 
-# brokers
+SYNC_STATUS = Names(SyncStatus, wire.SyncStatus, "SYNC_STATUS")
 
 
-class BrokerProfile(msgspec.Struct, frozen=True):
-    """One row of the capability matrix."""
-
-    broker: str
-    display_name: str
-    testnet: wire.Testnet.ValueType = wire.TESTNET_NONE
-    leverage_path: wire.LeveragePath.ValueType = wire.LEVERAGE_PATH_ENDPOINT
-    leverage_step: str = "0.01"
-
-
-PROFILES = (
-    BrokerProfile("binance", "Binance USD-M futures", wire.TESTNET_DEMO, leverage_step="1"),
-    BrokerProfile("bybit", "Bybit", wire.TESTNET_SANDBOX),
-    BrokerProfile("coinbase", "Coinbase", leverage_path=wire.LEVERAGE_PATH_NONE),
-    BrokerProfile("cryptocom", "Crypto.com"),
-    BrokerProfile("kraken", "Kraken", leverage_path=wire.LEVERAGE_PATH_ORDER_PARAMETER),
-    BrokerProfile("okx", "OKX", wire.TESTNET_SANDBOX),
-    BrokerProfile(PAPER, "Paper trading in this service"),
-)
-BROKERS = {profile.broker for profile in PROFILES}
-
-PAPER_FEATURES = {
-    wire.BROKER_FEATURE_SET_LEVERAGE,
-    wire.BROKER_FEATURE_SET_MARGIN_MODE,
-    wire.BROKER_FEATURE_ADJUST_ISOLATED_MARGIN,
-    wire.BROKER_FEATURE_HEDGE_MODE,
-    wire.BROKER_FEATURE_REDUCE_ONLY,
-}
-PAPER_LACKS: dict[int, str] = {
-    wire.BROKER_FEATURE_BORROW: "borrowing comes with a later version",
-    wire.BROKER_FEATURE_MARK_PRICE: "it has no market of its own: PublishMarks gives the prices",
-    wire.BROKER_FEATURE_ACCOUNT_STREAM: "there is nothing to push: this service keeps the account itself",
-}
-
-
-def broker_message(profile: BrokerProfile, settings: RiskSettings) -> wire.Broker:
-    paper = profile.broker == PAPER
-    cap = min(settings.max_leverage, settings.broker_max_leverage.get(profile.broker, settings.max_leverage))
-    features = [number for number in wire.BrokerFeature.values() if number != wire.BROKER_FEATURE_UNSPECIFIED]
-    return wire.Broker(
-        broker=profile.broker,
-        display_name=profile.display_name,
-        enabled=paper,
-        disabled_reason="" if paper else LATER,
-        max_leverage=text(cap),
-        leverage_step=profile.leverage_step,
-        testnet=profile.testnet,
-        leverage_path=profile.leverage_path,
-        capabilities=[
-            wire.BrokerCapability(
-                feature=number,
-                supported=paper and number in PAPER_FEATURES,
-                note=PAPER_LACKS.get(number, "") if paper else LATER,
+def sync_message(sync: SyncState, at: datetime, engine: "Engine") -> wire.AccountSync:
+    """How well the broker's side is known. What was read too long ago is lost, also before that is journaled."""
+    health, status, reason = sync.health, sync.status, sync.reason
+    if status is SyncStatus.FRESH and sync.at is not None and at - sync.at > engine.risk.live_state_max_age:
+        status, reason = SyncStatus.LOST, "it was read too long ago"
+    message = wire.AccountSync(
+        status=SYNC_STATUS.wire[status],
+        reason=reason,
+        sync_time=convert.optional_timestamp(sync.at),
+        age=convert.duration(max(at - sync.at, timedelta(0))) if sync.at is not None else None,
+        venue_currency=health.currency,
+        venue_equity=convert.optional_text(health.equity),
+        venue_initial_margin=convert.optional_text(health.initial_margin),
+        venue_maintenance_margin=convert.optional_text(health.maintenance_margin),
+        drifts=[
+            wire.FigureDrift(
+                name=one.name, own_value=text(one.own), venue_value=text(one.venue), tolerance=text(one.tolerance)
             )
-            for number in features
+            for _, one in sorted(sync.drift.items())
         ],
     )
+    if sync.at is not None:
+        message.venue_provenance = PROVENANCE.wire[health.provenance]
+    return message

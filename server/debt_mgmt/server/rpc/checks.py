@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from debt_mgmt.core.account import PositionMode
+from debt_mgmt.core.account import Account, PositionMode
 from debt_mgmt.core.check import BriefCheck, CheckResult, check, check_brief
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
@@ -13,7 +13,7 @@ from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.errors import check_error
-from debt_mgmt.server.rpc.validate import Reader, order_of
+from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
 from debt_mgmt.v1 import margin_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
 
@@ -107,7 +107,9 @@ class Checks:
     async def CheckOrder(self, request: wire.CheckOrderRequest, call: "Call") -> wire.CheckOrderResponse:
         engine = self.engine
         view = view_of(engine, request.account_id)
-        order = read_order(request.order, view.account.position_mode)
+        order = read_order(request.order, view.account)
+        if view.account.sync is not None:
+            view = await self.with_instruments(view, [order])
         at = engine.clock()
         response = wire.CheckOrderResponse()
         response.revision.shard, response.revision.position = engine.revision(request.account_id)
@@ -131,12 +133,14 @@ class Checks:
                 orders=str(count),
                 limit=str(self.max_batch),
             )
-        read = Reader()
+        read = Reader(venue_of(view.account))
         if request.mode not in (0, 1, 2):
             read.problem("mode", f"has no value {request.mode}")
         if request.detail not in (0, 1, 2):
             read.problem("detail", f"has no value {request.detail}")
         orders = read_orders(read, messages, view.account.position_mode)
+        if view.account.sync is not None:
+            view = await self.with_instruments(view, orders)
         at = engine.clock()
         full = request.detail == wire.CHECK_DETAIL_FULL
         hold = request.mode != wire.BATCH_MODE_INDEPENDENT
@@ -165,7 +169,9 @@ class Checks:
                 if request.detail not in (0, 1, 2):
                     raise InvalidRequest([("detail", "unknown enum number")])
                 view = view_of(engine, request.account_id)
-                order = read_order(request.order, view.account.position_mode)
+                order = read_order(request.order, view.account)
+                if view.account.sync is not None:
+                    view = await self.with_instruments(view, [order])
                 full = request.detail == wire.CHECK_DETAIL_FULL
                 result = check(view, order, at, with_largest=full)
                 write_result(response.result, result, view, at, full)
@@ -176,6 +182,13 @@ class Checks:
             convert.write_timestamp(response.as_of, at)
             yield response
 
+    async def with_instruments(self, view: AccountView, orders: Sequence[Order]) -> AccountView:
+        """The view of a live account once its venue's instruments are known, where the venue can be asked."""
+        if {order.symbol for order in orders} <= self.engine.house.instruments.keys():
+            return view
+        await self.engine.live.try_to_learn(view.account, [order.symbol for order in orders])
+        return self.engine.view(view.account.account_id)
+
 
 def read_orders(read: Reader, messages: Sequence[types_pb2.Order], mode: PositionMode) -> list[Order]:
     """Every order of a batch, or one error that names every malformed field of all of them."""
@@ -184,8 +197,8 @@ def read_orders(read: Reader, messages: Sequence[types_pb2.Order], mode: Positio
     return orders
 
 
-def read_order(message: types_pb2.Order, mode: PositionMode) -> Order:
-    read = Reader()
-    order = order_of(read, message, "order", mode)
+def read_order(message: types_pb2.Order, account: Account) -> Order:
+    read = Reader(venue_of(account))
+    order = order_of(read, message, "order", account.position_mode)
     read.done()
     return order

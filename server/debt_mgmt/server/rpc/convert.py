@@ -18,12 +18,15 @@ from debt_mgmt.core.margin import PositionFigures, Summary, World, figures, leve
 from debt_mgmt.core.money import PRICE_RESOLUTION, RATIO_RESOLUTION, ZERO, owned, required, text
 from debt_mgmt.core.refusals import Violation, sentence
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.sync import DRY_RUN_NOTE
+from debt_mgmt.core.venue import Provenance, VenuePosition
 from debt_mgmt.core.whatif import Shocks, shocks
 from debt_mgmt.server.rpc.names import (
     ALERT_KIND,
     LIQUIDATION_CAUSE,
     MARGIN_MODE,
     POSITION_SIDE,
+    PROVENANCE,
     REFUSAL_REASON,
     RISK_LEVEL,
     SEVERITY,
@@ -331,6 +334,8 @@ def position(
         realized_pnl="0" if one.realized_pnl == 0 else optional_text(realized) or "",
         open_time=timestamp(one.opened_at),
     )
+    if account.sync is not None:
+        add_venue_price(message, account.sync.positions.get(one.key))
     if one.margin_mode is a.MarginMode.ISOLATED and rate is not None:
         message.isolated_margin = text(owned(one.isolated_margin * rate))
     if known is None:
@@ -343,6 +348,14 @@ def position(
     if known.isolated or summary.known:
         add_end_prices(message, known, summary)
     return message
+
+
+def add_venue_price(message: types_pb2.Position, said: VenuePosition | None) -> None:
+    """The liquidation price that came from the venue, and whose number it is."""
+    if said is not None and said.liquidation_price is not None:
+        message.venue_liquidation_price = text(said.liquidation_price)
+        whose = Provenance.VENUE if said.liquidation_price_is_venues else Provenance.OWN
+        message.venue_liquidation_price_provenance = PROVENANCE.wire[whose]
 
 
 def add_end_prices(message: types_pb2.Position, known: PositionFigures, summary: Summary) -> None:
@@ -418,7 +431,7 @@ def liquidation(one: a.Reduction, account_id: str, settings: RiskSettings) -> ma
         utilization_after=optional_text(one.utilization_after),
         marks=marks(one.marks, one.started_at, settings.mark_max_age),
         bankruptcy_deficit=optional_text(one.deficit),
-        dry_run=False,
+        dry_run=any(step.note == DRY_RUN_NOTE for step in one.steps),
         create_time=timestamp(one.started_at),
         end_time=optional_timestamp(one.ended_at),
     )

@@ -43,6 +43,8 @@ CODES: dict[FaultReason, grpc.StatusCode] = {
     FaultReason.DEADLINE_EXPIRED: grpc.StatusCode.DEADLINE_EXCEEDED,
     FaultReason.BATCH_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     FaultReason.CANCELLED: grpc.StatusCode.CANCELLED,
+    FaultReason.BROKER_NOT_READY: grpc.StatusCode.FAILED_PRECONDITION,
+    FaultReason.BROKER_UNREACHABLE: grpc.StatusCode.UNAVAILABLE,
 }
 
 RETRY_AFTER: dict[FaultReason, timedelta] = {
@@ -50,6 +52,7 @@ RETRY_AFTER: dict[FaultReason, timedelta] = {
     FaultReason.RATE_LIMITED: timedelta(seconds=1),
     FaultReason.JOURNAL_UNAVAILABLE: timedelta(seconds=1),
     FaultReason.DRAINING: timedelta(seconds=2),
+    FaultReason.BROKER_UNREACHABLE: timedelta(seconds=5),
 }
 """What is worth repeating, and after how long."""
 

@@ -15,12 +15,15 @@ from debt_mgmt.core.instrument import Instrument, Tier, notional, tier_at
 from debt_mgmt.core.margin import Summary, World, figures, leverage_of, margin_mode_of, summarize, usable_mark
 from debt_mgmt.core.money import ZERO, owned, text
 from debt_mgmt.core.settings import RiskSettings, effective_limits
+from debt_mgmt.server.brokers.profiles import Feature
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, judged, reading, verdict
+from debt_mgmt.server.rpc.brokers import must_be_able
 from debt_mgmt.server.rpc.fund import after_message, figures_in
 from debt_mgmt.server.rpc.names import MARGIN_MODE
 from debt_mgmt.server.rpc.pages import page_of
-from debt_mgmt.server.rpc.validate import Reader
+from debt_mgmt.server.rpc.validate import Reader, venue_of
+from debt_mgmt.server.rpc.venue_requests import venue_request
 from debt_mgmt.v1 import leverage_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
 
@@ -35,13 +38,14 @@ class LeverageService:
 
     async def GetLeverage(self, request: wire.GetLeverageRequest, call: "Call") -> wire.GetLeverageResponse:
         engine = self.engine
-        read = Reader()
+        read = self.reader_for(request.account_id)
         account_id = read.account_id(request.account_id)
         symbol = read.symbol(request.symbol)
         read.done()
+        await engine.live.learn(engine.account(account_id), [symbol])
         account, world = engine.account(account_id), engine.world()
         return wire.GetLeverageResponse(
-            **reading(engine.revision(account_id), world.at), setting=setting_message(account, symbol, world)
+            **reading(engine.revision(account_id), world.at), setting=self.setting(account, symbol, world)
         )
 
     async def ListLeverage(self, request: wire.ListLeverageRequest, call: "Call") -> wire.ListLeverageResponse:
@@ -57,13 +61,13 @@ class LeverageService:
         )
         return wire.ListLeverageResponse(
             **reading(engine.revision(account_id), world.at),
-            settings=[setting_message(account, symbol, world) for symbol in page],
+            settings=[self.setting(account, symbol, world) for symbol in page],
             next_page_token=following,
         )
 
     async def SetLeverage(self, request: wire.SetLeverageRequest, call: "Call") -> wire.SetLeverageResponse:
         engine = self.engine
-        read = Reader()
+        read = self.reader_for(request.account_id)
         request_id = read.id(request.request_id, "request_id") if not request.validate_only else ""
         account_id = read.account_id(request.account_id)
         command = c.SetLeverage(read.symbol(request.symbol), read.positive(request.leverage, "leverage"))
@@ -71,39 +75,49 @@ class LeverageService:
         if read.fine and broker and broker != engine.account(account_id).broker:
             read.problem("broker", f"the account is at {engine.account(account_id).broker}")
         read.done()
+        await self.make_ready(account_id, command.symbol, Feature.SET_LEVERAGE)
         view, world = engine.view(account_id), engine.world()
         instrument_of(world, command.symbol)
         if request.validate_only:
             return validated(engine, view.account, view.before, command, world)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        asked = await venue_request(engine, account_id, committed, call)
+        if asked is not None:
+            account = engine.account(account_id)
         world = engine.world()
         return wire.SetLeverageResponse(
             **verdict(engine, account_id, committed),
-            setting=setting_message(account, command.symbol, world),
+            setting=self.setting(account, command.symbol, world),
             before=None if committed.replayed else convert.margin_figures(view.before, engine.risk, account.level),
             after=after_setting(account, command, committed.events, world),
+            venue_request=asked,
         )
 
     async def SetMarginMode(self, request: wire.SetMarginModeRequest, call: "Call") -> wire.SetMarginModeResponse:
         engine = self.engine
-        read = Reader()
+        read = self.reader_for(request.account_id)
         request_id = read.request_id(request.request_id)
         account_id = read.account_id(request.account_id)
         command = c.SetMarginMode(
             read.symbol(request.symbol), read.choice(request.margin_mode, MARGIN_MODE, "margin_mode")
         )
         read.done()
+        await self.make_ready(account_id, command.symbol, Feature.SET_MARGIN_MODE)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        asked = await venue_request(engine, account_id, committed, call)
+        if asked is not None:
+            account = engine.account(account_id)
         return wire.SetMarginModeResponse(
             **verdict(engine, account_id, committed),
-            setting=setting_message(account, command.symbol, engine.world()),
+            setting=self.setting(account, command.symbol, engine.world()),
+            venue_request=asked,
         )
 
     async def AdjustIsolatedMargin(
         self, request: wire.AdjustIsolatedMarginRequest, call: "Call"
     ) -> wire.AdjustIsolatedMarginResponse:
         engine = self.engine
-        read = Reader()
+        read = self.reader_for(request.account_id)
         request_id = read.request_id(request.request_id)
         account_id = read.account_id(request.account_id)
         mode: PositionMode | None = engine.account(account_id).position_mode if read.fine else None
@@ -113,7 +127,11 @@ class LeverageService:
             read.nonzero(request.amount, "amount"),
         )
         read.done()
+        await self.make_ready(account_id, command.symbol, Feature.ADJUST_ISOLATED_MARGIN)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        asked = await venue_request(engine, account_id, committed, call)
+        if asked is not None:
+            account = engine.account(account_id)
         world = engine.world()
         summary = summarize(account, world)
         position = account.positions.get(position_key(command.symbol, command.position_side))
@@ -123,19 +141,24 @@ class LeverageService:
             position=convert.position(position, known, account, summary, world) if position is not None else None,
             removable=convert.optional_text(removable(summary, command.symbol, command.position_side)),
             after=after_message(engine, account, committed),
+            venue_request=asked,
         )
 
     async def ListLeverageLimits(
         self, request: wire.ListLeverageLimitsRequest, call: "Call"
     ) -> wire.ListLeverageLimitsResponse:
         engine = self.engine
-        read = Reader()
+        read = self.reader_for(request.account_id)
         account_id = read.account_id(request.account_id)
         size = read.page_size(request.page_size)
         symbols = read.several(request.symbols, "symbols", read.symbol)
         read.done()
         account, world = engine.account(account_id), engine.world()
-        wanted = [one for one in world.house.instruments.values() if not symbols or one.symbol in symbols]
+        wanted = [
+            one
+            for one in world.house.instruments.values()
+            if (one.symbol in symbols if symbols else is_for(account, one))
+        ]
         page, following = page_of(
             wanted, lambda one: [one.symbol], size, request.page_token, "ListLeverageLimits", account_id, symbols
         )
@@ -144,6 +167,25 @@ class LeverageService:
             limits=[limits_message(account, instrument, world.settings) for instrument in page],
             next_page_token=following,
         )
+
+    def reader_for(self, account_id: str) -> Reader:
+        """A reader that knows where the account's instruments are; of an unknown account it knows nothing."""
+        known = account_id in self.engine.home
+        return Reader(venue_of(self.engine.account(account_id)) if known else "")
+
+    async def make_ready(self, account_id: str, symbol: str, feature: Feature) -> None:
+        """A live account's venue must be able to do it, and its instrument be known."""
+        account = self.engine.account(account_id)
+        must_be_able(account, feature)
+        await self.engine.live.learn(account, [symbol])
+
+    def setting(self, account: Account, symbol: str, world: World) -> wire.LeverageSetting:
+        return setting_message(account, symbol, world, self.engine.live.refusals.get((account.account_id, symbol)))
+
+
+def is_for(account: Account, instrument: Instrument) -> bool:
+    """Whether an instrument is one of the account's venue; a sandbox account has them all."""
+    return account.sync is None or instrument.symbol.startswith(f"{account.broker}:")
 
 
 def instrument_of(world: World, symbol: str) -> Instrument:
@@ -167,14 +209,24 @@ def symbols_of(account: Account) -> set[str]:
 # settings and their caps
 
 
-def setting_message(account: Account, symbol: str, world: World) -> wire.LeverageSetting:
-    """A symbol's leverage with every cap on it, lowest first."""
+def setting_message(
+    account: Account, symbol: str, world: World, refused: e.VenueChangeRefused | None = None
+) -> wire.LeverageSetting:
+    """A symbol's leverage with every cap on it, lowest first, and what its venue was asked for and said."""
     caps = sorted(caps_of(account, instrument_of(world, symbol), world), key=lambda cap: cap[1])
+    pending = account.pending.get(symbol)
+    change, state = pending, wire.LEVERAGE_STATE_CONFIRMED
+    if pending is not None:
+        state, refused = wire.LEVERAGE_STATE_REQUESTED, None
+    elif refused is not None:
+        change, state = refused.change, wire.LEVERAGE_STATE_REFUSED
     return wire.LeverageSetting(
         symbol=symbol,
         leverage=text(leverage_of(account, world.settings, symbol)),
         is_default=symbol not in account.leverage,
-        state=wire.LEVERAGE_STATE_CONFIRMED,
+        state=state,
+        requested_leverage=convert.optional_text(change.leverage) if change is not None else None,
+        refusal=refused.message if refused is not None else "",
         maximum=text(caps[0][1]),
         caps=[wire.LeverageCap(source=source, maximum=text(maximum)) for source, maximum in caps],
         margin_mode=MARGIN_MODE.wire[margin_mode_of(account, symbol)],

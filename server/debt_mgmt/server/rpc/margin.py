@@ -21,7 +21,7 @@ from debt_mgmt.server.rpc.checks import Checks
 from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, SIDE
 from debt_mgmt.server.rpc.orders import PaperOrders, fill_message
 from debt_mgmt.server.rpc.pages import page_of
-from debt_mgmt.server.rpc.validate import Reader, order_of
+from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
 from debt_mgmt.server.rpc.watching import Watching
 from debt_mgmt.server.shard_answers import Committed, RequestIdReused
 from debt_mgmt.v1 import margin_service_pb2 as wire
@@ -102,7 +102,7 @@ class MarginService(Checks, PaperOrders, Watching):
         )
 
     async def ListPositions(self, request: wire.ListPositionsRequest, call: "Call") -> wire.ListPositionsResponse:
-        read = Reader()
+        read = self.reader_for(request.account_id)
         size = read.page_size(request.page_size)
         symbols = read.several(request.symbols, "symbols", read.symbol)
         account, world = self.read_account(request.account_id, read)
@@ -130,7 +130,7 @@ class MarginService(Checks, PaperOrders, Watching):
     async def ListReservations(
         self, request: wire.ListReservationsRequest, call: "Call"
     ) -> wire.ListReservationsResponse:
-        read = Reader()
+        read = self.reader_for(request.account_id)
         size = read.page_size(request.page_size)
         symbols = read.several(request.symbols, "symbols", read.symbol)
         account, world = self.read_account(request.account_id, read)
@@ -193,12 +193,14 @@ class MarginService(Checks, PaperOrders, Watching):
 
     async def ReserveMargin(self, request: wire.ReserveMarginRequest, call: "Call") -> wire.ReserveMarginResponse:
         account = self.find_account(request.account_id)
-        read = Reader()
+        read = Reader(venue_of(account))
         request_id = read.request_id(request.request_id)
         order = order_of(read, request.order, "order", account.position_mode)
         time_to_live = read.duration(request, "time_to_live")
         client_order_id = read.optional_id(request.client_order_id, "client_order_id")
         read.done()
+        if account.sync is not None:
+            await self.engine.live.try_to_learn(account, [order.symbol])
         command = c.ReserveMargin(order, time_to_live, client_order_id)
         done = await self.engine.submit(request.account_id, command, request_id=request_id, actor=call.actor)
         event = done.events[0]
@@ -230,7 +232,7 @@ class MarginService(Checks, PaperOrders, Watching):
         self, request: wire.ReleaseReservationRequest, call: "Call"
     ) -> wire.ReleaseReservationResponse:
         account = self.find_account(request.account_id)
-        read = Reader()
+        read = Reader(venue_of(account))
         request_id = read.request_id(request.request_id)
         reservation_id = read.id(request.reservation_id, "reservation_id")
         quantity = read.optional(request, "quantity", read.positive)
@@ -278,10 +280,12 @@ class MarginService(Checks, PaperOrders, Watching):
 
     async def RecordFill(self, request: wire.RecordFillRequest, call: "Call") -> wire.RecordFillResponse:
         account = self.find_account(request.account_id)
-        read = Reader()
+        read = Reader(venue_of(account))
         request_id = read.request_id(request.request_id)
         command = self.fill_of(read, request, account)
         read.done()
+        if account.sync is not None:
+            await self.engine.live.learn(account, [command.symbol])
         held = account.reservations.get(command.reservation_id)
         try:
             done, left = await carried_out(
@@ -357,7 +361,7 @@ class MarginService(Checks, PaperOrders, Watching):
 
     async def ClosePosition(self, request: wire.ClosePositionRequest, call: "Call") -> wire.ClosePositionResponse:
         account = self.find_account(request.account_id)
-        read = Reader()
+        read = Reader(venue_of(account))
         request_id = read.request_id(request.request_id)
         command = c.ClosePosition(
             symbol=read.symbol(request.symbol),
@@ -408,7 +412,7 @@ class MarginService(Checks, PaperOrders, Watching):
                 changes=str(len(request.changes)),
                 limit=str(CHANGES_MOST),
             )
-        read = Reader()
+        read = Reader(venue_of(account))
         changes: list[c.Change] = []
         there = world
         for index, message in enumerate(request.changes):
@@ -497,6 +501,11 @@ class MarginService(Checks, PaperOrders, Watching):
             return account
         start = (self.engine.home[account.account_id], 0)
         return await folded(self.engine.journal, None, start, account.account_id, done.last_position)
+
+    def reader_for(self, account_id: str) -> Reader:
+        """A reader that knows where the account's instruments are; of an unknown account it knows nothing."""
+        known = account_id in self.engine.home
+        return Reader(venue_of(self.engine.account(account_id)) if known else "")
 
     def find_account(self, account_id: str) -> Account:
         """The account; an id that can't be one is a malformed request."""

@@ -8,6 +8,7 @@ from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
 from debt_mgmt.core.profit import IntervalLength
 from debt_mgmt.core.refusals import Reason
+from debt_mgmt.core.venue import Provenance
 from debt_mgmt.server.prices.marks import QuarantineReason
 from debt_mgmt.v1 import (
     debt_service_pb2,
@@ -39,6 +40,7 @@ TIME_IN_FORCE = Names(a.TimeInForce, margin_service_pb2.TimeInForce, "TIME_IN_FO
 ORDER_STATE = Names(a.OrderState, margin_service_pb2.OrderState, "ORDER_STATE")
 INSTRUMENT_KIND = Names(InstrumentKind, types_pb2.InstrumentKind, "INSTRUMENT_KIND")
 TRADING_STATE = Names(a.TradingState, types_pb2.TradingState, "TRADING_STATE")
+PROVENANCE = Names(Provenance, types_pb2.Provenance, "PROVENANCE")
 RISK_LEVEL = Names(a.RiskLevel, types_pb2.RiskLevel, "RISK_LEVEL")
 ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")

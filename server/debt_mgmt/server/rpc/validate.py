@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from debt_mgmt.core import money
-from debt_mgmt.core.account import PositionMode, PositionSide
+from debt_mgmt.core.account import Account, PositionMode, PositionSide
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.faults import InvalidRequest
 from debt_mgmt.core.money import ONE, ZERO
@@ -60,12 +60,16 @@ POSITION_SIDE_RULES = {
 
 
 class Reader:
-    """Collects what is wrong with a request. What is wrong reads as some valid value, which `done` never lets out."""
+    """Collects what is wrong with a request. What is wrong reads as some valid value, which `done` never lets out.
 
-    __slots__ = ("problems",)
+    For a live account `venue` says where it is: `BTCUSDT` then means the venue's, `bybit:BTCUSDT`. See `venue_of`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("problems", "venue")
+
+    def __init__(self, venue: str = "") -> None:
         self.problems: list[tuple[str, str]] = []
+        self.venue = venue
 
     def problem(self, path: str, what: str) -> None:
         self.problems.append((path, what))
@@ -100,7 +104,11 @@ class Reader:
     def symbol(self, text: str, path: str = "symbol") -> str:
         if SYMBOL(text) is None:
             self.problem(path, named(text, SYMBOL_RULE))
-        return text
+        return self.at_venue(text)
+
+    def at_venue(self, symbol: str) -> str:
+        """The house's name of an instrument."""
+        return symbol if not self.venue or ":" in symbol else f"{self.venue}:{symbol}"
 
     def asset(self, text: str, path: str = "asset") -> str:
         if ASSET(text) is None:
@@ -252,6 +260,11 @@ class Reader:
         return size or PAGE_SIZE_DEFAULT
 
 
+def venue_of(account: Account) -> str:
+    """Where the instruments of an account are: at its broker; empty for a sandbox account, which has the house's."""
+    return account.broker if account.sync is not None else ""
+
+
 def named(text: str, rule: str) -> str:
     """A problem that quotes the beginning of what was given."""
     return f"{rule}, not {text[:48]!a}" if text else f"is required and {rule}"
@@ -295,6 +308,8 @@ def order_of(read: Reader, message: types_pb2.Order, path: str, mode: PositionMo
         or SYMBOL(symbol) is None
     ):
         return explained_order(read, message, path, mode)
+    if read.venue:
+        symbol = read.at_venue(symbol)
     return Order(symbol, side, quantity, price, message.reduce_only, position_side)
 
 

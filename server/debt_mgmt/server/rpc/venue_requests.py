@@ -1,0 +1,68 @@
+"""What a venue said to a change that it was asked for: waited for as long as the caller can, and found again later."""
+
+from typing import TYPE_CHECKING
+
+from debt_mgmt.core import events as e
+from debt_mgmt.core.money import text
+from debt_mgmt.core.venue import VenueChange
+from debt_mgmt.server.rpc.answers import CODEC, ROWS_TOGETHER
+from debt_mgmt.server.shard_answers import Committed
+from debt_mgmt.v1 import leverage_service_pb2 as wire
+
+if TYPE_CHECKING:
+    from debt_mgmt.server.engine import Engine
+    from debt_mgmt.server.rpc.guard import Call
+
+WAIT_SECONDS_MOST = 10.0
+"""How long a call waits for a venue before it answers REQUESTED, however long its deadline is."""
+ANSWER_SECONDS = 0.5
+"""What is left of a caller's deadline for the answer itself."""
+
+
+async def venue_request(
+    engine: "Engine", account_id: str, committed: Committed[e.AccountEvent], call: "Call"
+) -> wire.VenueRequest | None:
+    """The answer of the venue to what a command asked of it; None where it asked nothing."""
+    change = next((one.change for one in committed.events if isinstance(one, e.VenueChangeRequested)), None)
+    if change is None:
+        return None
+    left = call.deadline_seconds
+    seconds = WAIT_SECONDS_MOST if left is None else max(0.0, min(WAIT_SECONDS_MOST, left - ANSWER_SECONDS))
+    answer = wire.VenueRequest(change_id=change.change_id, state=wire.LEVERAGE_STATE_REQUESTED)
+    if not await engine.live.settled(account_id, change.change_id, seconds):
+        return answer
+    ended = await end_of(engine, account_id, change, committed.last_position)
+    if isinstance(ended, e.VenueChangeRefused):
+        answer.state = wire.LEVERAGE_STATE_REFUSED
+        answer.refusal, answer.refusal_code = ended.message, ended.code
+    elif (other := other_value(ended, change)) is not None:
+        answer.state = wire.LEVERAGE_STATE_REFUSED
+        answer.refusal = f"{other} is in force instead"
+    else:
+        answer.state = wire.LEVERAGE_STATE_CONFIRMED
+    return answer
+
+
+def other_value(ended: e.AccountEvent, change: VenueChange) -> str | None:
+    """What the venue put in force where that is not what was asked for."""
+    if isinstance(ended, e.LeverageSet) and ended.leverage != change.leverage:
+        return text(ended.leverage)
+    if isinstance(ended, e.MarginModeSet) and ended.margin_mode is not change.margin_mode:
+        return ended.margin_mode.value
+    return None
+
+
+async def end_of(engine: "Engine", account_id: str, change: VenueChange, position: int) -> e.AccountEvent:
+    """The event that ended a change, from the journal: most often the next of its account."""
+    shard = engine.home[account_id]
+    while True:
+        rows = await engine.journal.list_rows(account_id=account_id, after=(shard, position), limit=ROWS_TOGETHER)
+        for row in rows:
+            event = CODEC.decode_event(row.payload)
+            if isinstance(event, e.VenueChangeRefused) and event.change.change_id == change.change_id:
+                return event
+            done = isinstance(event, e.LeverageSet | e.MarginModeSet | e.IsolatedMarginAdjusted)
+            if done and event.change_id == change.change_id:
+                return event
+        assert rows, f"change {change.change_id} of {account_id} is neither pending nor ended"
+        position = rows[-1].position
