@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ async def test_the_sandbox_follows_the_rules_that_are_chosen() -> None:
     ("day", "base"), [("2025-06-30", MarginBase.ENTRY), ("2025-07-01", MarginBase.MARK), (None, MarginBase.MARK)]
 )
 async def test_the_rules_of_another_day_can_be_asked_for(day: str | None, base: MarginBase) -> None:
-    flags = {} if day is None else {"sandbox__margin_rules_date": day}
+    flags: dict[str, Any] = {} if day is None else {"sandbox__margin_rules_date": day}
     async with service(clock=Clock(NOW), sandbox__margin_rules="bybit", **flags) as desk:
         assert desk.engine.house.instruments["ETHUSDT"].rules.maintenance_margin_base is base
 
@@ -66,7 +67,7 @@ async def test_another_choice_changes_the_default_instruments_and_no_others() ->
 
 
 async def test_paper_fills_cost_what_the_venue_takes() -> None:
-    rates = {"sandbox__taker_fee_rate": "null", "sandbox__maker_fee_rate": "null"}
+    rates: dict[str, Any] = {"sandbox__taker_fee_rate": "null", "sandbox__maker_fee_rate": "null"}
     async with service(clock=Clock(NOW), sandbox__margin_rules="bybit", **rates) as desk:
         await desk.open("alice", "100000", currency="USDT")
         await desk.mark({"BTCUSDT": "50000"})
