@@ -48,5 +48,5 @@ def test_after_a_reset_the_capital_is_whole_again(trades: list[tuple[str, Decima
         desk.fill("alice", side, quantity, price=price, fee="0.5")
     desk.do("alice", c.ResetFunds("again"))
     summary = desk.summary()
-    assert (summary.available, summary.used, realised(desk)) == (CAPITAL, 0, 0)
+    assert (summary.available, summary.used, realised(desk)) == (CAPITAL, D(0), D(0))
     assert desk.account() == desk.replayed("alice")

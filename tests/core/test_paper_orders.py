@@ -46,7 +46,7 @@ def test_a_limit_order_holds_its_margin_until_a_mark_reaches_it() -> None:
     assert desk.summary().used == D("0.1") * 49000 / 2
     assert comes(desk, 49500) == []
     (fill,) = comes(desk, 48000)
-    assert (fill.price, fill.maker) == (49000, True)
+    assert (fill.price, fill.maker) == (D(49000), True)
     assert fill.fee == D("0.1") * 49000 * D("0.0002")
     assert fill.mark is not None
     assert fill.mark.price == 48000
@@ -142,10 +142,10 @@ def test_a_mark_fills_no_more_than_its_depth_however_many_orders_share_it() -> N
     place(desk, "buy", "0.015", price=49500)
     place(desk, "buy", "0.015", price=49000)
     # 0.02 a mark, the best price first, then the older one
-    assert [(one.quantity, one.price) for one in comes(desk, 49000)] == [(D("0.015"), 49500), (D("0.005"), 49000)]
+    assert [(one.quantity, one.price) for one in comes(desk, 49000)] == [(D("0.015"), D(49500)), (D("0.005"), D(49000))]
     again = desk.do("alice", c.MatchOrders(mark_used(desk.marks["BTCUSDT"])))
     assert fills(again) == []
-    assert [(one.quantity, one.price) for one in comes(desk, 49000)] == [(D("0.01"), 49000), (D("0.01"), 49000)]
+    assert [(one.quantity, one.price) for one in comes(desk, 49000)] == [(D("0.01"), D(49000)), (D("0.01"), D(49000))]
     assert [one.quantity for one in comes(desk, 49000)] == [D("0.005")]
     assert not desk.account().orders
     books_hold(desk)
@@ -155,8 +155,8 @@ def test_a_market_order_too_large_for_one_mark_goes_on_at_the_next() -> None:
     desk = desk_at(settings=SHALLOW)
     assert fills(place(desk, "buy", "0.05")) == [(D("0.02"), D(50000))]
     assert desk.summary().used == D("0.05") * 25000
-    assert [(one.quantity, one.price) for one in comes(desk, 50100)] == [(D("0.019"), 50100)]
-    assert [(one.quantity, one.price) for one in comes(desk, 50200)] == [(D("0.011"), 50200)]
+    assert [(one.quantity, one.price) for one in comes(desk, 50100)] == [(D("0.019"), D(50100))]
+    assert [(one.quantity, one.price) for one in comes(desk, 50200)] == [(D("0.011"), D(50200))]
     done = latest(desk)
     assert done.average_price == (D("0.02") * 50000 + D("0.019") * 50100 + D("0.011") * 50200) / D("0.05")
     assert done.state is OrderState.FILLED
@@ -232,7 +232,7 @@ def test_a_reversal_holds_margin_for_the_excess_and_fills_through() -> None:
     comes(desk, 50500)
     position = desk.position()
     assert position is not None
-    assert (position.quantity, position.entry_price) == (D("-0.05"), 50500)
+    assert (position.quantity, position.entry_price) == (D("-0.05"), D(50500))
     assert desk.account().realized_pnl == {"USDT": 50}
 
 
@@ -281,7 +281,7 @@ def test_orders_that_add_risk_are_cancelled_at_the_critical_level() -> None:
     comes(desk, 40500)
     assert desk.account().level == "CRITICAL"
     (cancelled,) = [one for one in desk.account().past_orders if one.limit_price == 44000]
-    assert (cancelled.state, cancelled.filled_quantity) == (OrderState.CANCELLED, 0)
+    assert (cancelled.state, cancelled.filled_quantity) == (OrderState.CANCELLED, D(0))
     assert cancelled.note == "the account may only reduce: margin utilization is too high"
     assert [one.reduce_only for one in desk.account().orders.values()] == [True]
     assert reasons(place(desk, "buy", "0.001", price=40000))[0] == "TRADING_REDUCING"

@@ -32,6 +32,8 @@ RULES = (
     VenueRules(),
     VenueRules(fee_in_maintenance=True),
     VenueRules(initial_margin_base=MarginBase.ENTRY, maintenance_margin_base=MarginBase.ENTRY),
+    VenueRules(fee_in_maintenance=True, fee_in_initial=True),
+    VenueRules(isolated_margin_base=MarginBase.ENTRY, fee_in_maintenance=True),
 )
 
 decimals = st.integers(1, 10**7).map(lambda hundredths: D(hundredths) / 100)

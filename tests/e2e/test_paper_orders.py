@@ -22,7 +22,9 @@ async def test_a_strategy_practises_on_paper() -> None:
         assert bought.accepted
         assert bought.order is not None
         assert (bought.order.state, bought.order.filled_quantity) == (OrderState.OPEN, Decimal("0.02"))
-        assert [(fill.quantity, fill.price) for fill in bought.fills] == [(bought.order.filled_quantity, 50000)]
+        assert [(fill.quantity, fill.price) for fill in bought.fills] == [
+            (bought.order.filled_quantity, Decimal(50000))
+        ]
         resting = await client.place_order("alice", Order.sell("BTCUSDT", "0.05", "52000"), client_order_id="exit")
         assert resting.order is not None
         assert resting.order.remaining_quantity == resting.order.order.quantity
@@ -36,7 +38,7 @@ async def test_a_strategy_practises_on_paper() -> None:
         assert status.open_reservations == 1
         cancelled = await client.cancel_order("alice", resting.order_id)
         assert cancelled.order is not None
-        assert (cancelled.order.state, cancelled.order.remaining_quantity) == (OrderState.CANCELLED, 0)
+        assert (cancelled.order.state, cancelled.order.remaining_quantity) == (OrderState.CANCELLED, Decimal(0))
         assert cancelled.order.end_time is not None
         again = await client.cancel_order("alice", resting.order_id)
         assert [one.reason for one in again.violations] == ["ORDER_NOT_FOUND"]

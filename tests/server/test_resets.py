@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Side
+from debt_mgmt.core.account import Account, Side
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.codec import Codec
@@ -19,7 +20,7 @@ from tests.support.service import Clock, service
 
 D = Decimal
 DAILY = ResetInterval.DAILY
-CODEC = Codec(e.AccountEvent, type(None))  # type: ignore[type-abstract, arg-type, var-annotated]
+CODEC: Codec[Account, e.AccountEvent] = Codec(e.AccountEvent, Account)
 
 
 def utc(text: str) -> datetime:
@@ -208,10 +209,14 @@ async def test_a_reset_with_open_orders_and_a_running_liquidation_leaves_nothing
 
 async def test_capital_and_its_currency_come_from_the_settings() -> None:
     clock = Clock(utc("2026-03-02 12:00"))
-    settings = {"sandbox.starting_capital": "250000.5", "sandbox.currency": "USDT", "sandbox.reset": "weekly",
-                "sandbox.reset_weekday": "friday", "sandbox.reset_time": "17:00",
-                "sandbox.reset_zone": "America/New_York"}  # fmt: skip
-    flags = {name.replace(".", "__"): value for name, value in settings.items()}
+    flags: dict[str, Any] = {
+        "sandbox__starting_capital": "250000.5",
+        "sandbox__currency": "USDT",
+        "sandbox__reset": "weekly",
+        "sandbox__reset_weekday": "friday",
+        "sandbox__reset_time": "17:00",
+        "sandbox__reset_zone": "America/New_York",
+    }
     async with service(clock=clock, **flags) as desk:
         request = account_service_pb2.CreateAccountRequest(request_id="one", account_id="alice", owner="desk")
         await desk.accounts.CreateAccount(request)

@@ -21,12 +21,13 @@ from tests.support.instruments import ALL, FLAT, STEPPED_TIERS, inverse, linear
 D = Decimal
 
 ON_ENTRY = VenueRules(initial_margin_base=MarginBase.ENTRY, maintenance_margin_base=MarginBase.ENTRY)
-WITH_FEE = VenueRules(fee_in_maintenance=True)
+WITH_FEE = VenueRules(fee_in_maintenance=True, fee_in_initial=True)
+FLOATING_SHORTS = msgspec.structs.replace(ON_ENTRY, short_margin_base=MarginBase.MARK)
 INSTRUMENTS = (
     *ALL,
     linear("XRPUSDT", lot="1", tick="0.0001", table=STEPPED_TIERS, rules=WITH_FEE, taker_fee_rate="0.0005"),
     linear("ADAUSDT", lot="1", tick="0.0001", rules=ON_ENTRY),
-    linear("DOTUSDT", lot="0.1", tick="0.001", kind=InstrumentKind.SPOT_MARGIN),
+    linear("DOTUSDT", lot="0.1", tick="0.001", kind=InstrumentKind.SPOT_MARGIN, rules=FLOATING_SHORTS),
     inverse("ETHUSD", contract_size="10", table=STEPPED_TIERS),
     msgspec.structs.replace(inverse("XRPUSD", contract_size="10", rules=ON_ENTRY), tick=D("0.0001")),
     msgspec.structs.replace(

@@ -5,11 +5,11 @@ from decimal import ROUND_DOWN, Decimal
 
 import msgspec
 
-from debt_mgmt.core.instrument import VenueRules, initial_margin
+from debt_mgmt.core.instrument import InstrumentKind, VenueRules, initial_margin
 from tests.support.desk import FREE, Desk
 from tests.support.instruments import linear
 from tests.vectors import formula_cases as formula
-from tests.vectors.formula_cases import ON_ENTRY, Figures, Inputs, fills_of, one_tier
+from tests.vectors.formula_cases import ON_ENTRY, Figures, Inputs, fills_of, one_tier, rules_of
 
 D = Decimal
 
@@ -199,20 +199,20 @@ def margin_account(capital: str, inputs: Inputs, rules: VenueRules, decimals: st
 
 
 def short_floats_with_price(inputs: Inputs) -> Figures:
-    return margin_account(inputs["start_equity"], inputs, VenueRules(), "1")
+    return margin_account(inputs["start_equity"], inputs, rules_of(inputs, kind=InstrumentKind.SPOT_MARGIN), "1")
 
 
 def long_is_fixed_at_entry(inputs: Inputs) -> Figures:
-    return margin_account(inputs["balance"], inputs, ON_ENTRY, "0.001")
+    return margin_account(inputs["balance"], inputs, rules_of(inputs, kind=InstrumentKind.SPOT_MARGIN), "0.001")
 
 
 RUNNERS: dict[str, Callable[[Inputs], Figures]] = {
     "ft-bin-iso-long": formula.isolated_liquidation,
     "ft-bin-cross-long": formula.cross_liquidation,
     "ft-liq-binance": formula.isolated_liquidation,
-    "ft-liq-okx": formula.liquidation_with_fee,
-    "ft-liq-bybit": formula.liquidation_on_entry,
-    "js-liq": formula.liquidation_on_entry,
+    "ft-liq-okx": formula.isolated_liquidation,
+    "ft-liq-bybit": formula.liquidation_before_july_2025,
+    "js-liq": formula.liquidation_before_july_2025,
     "ft-tier": formula.tier_lookup,
     "ft-okx-tier": formula.tier_lookup,
     "ft-cum": formula.deductions,

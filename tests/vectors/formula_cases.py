@@ -1,6 +1,9 @@
-"""Published cases put to the core's formulas. A runner takes the inputs and returns figures by their name."""
+"""Published cases put to the core's formulas. A runner takes the inputs and returns figures by their name.
 
-from datetime import UTC, datetime
+A case of a venue runs under the rule set of that venue, as the sandbox follows it.
+"""
+
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +14,7 @@ from debt_mgmt.core.fills import settle_fill
 from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import (
     Instrument,
+    InstrumentKind,
     MarginBase,
     Tier,
     VenueRules,
@@ -25,6 +29,7 @@ from debt_mgmt.core.liquidation_price import bankruptcy_price, collateral_behind
 from debt_mgmt.core.margin import PositionFigures, World, collateral_value, position_figures, summarize
 from debt_mgmt.core.market import AssetRule, Mark
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.venue_rules import HOUSE_RULES, VENUES, RuleSet, is_liquidated, rule_set
 from tests.support.instruments import inverse, linear
 
 D = Decimal
@@ -35,6 +40,19 @@ AT = datetime(2026, 1, 5, tzinfo=UTC)
 
 WITH_FEE = VenueRules(fee_in_maintenance=True)
 ON_ENTRY = VenueRules(initial_margin_base=MarginBase.ENTRY, maintenance_margin_base=MarginBase.ENTRY)
+
+RECENTLY = date(2026, 1, 5)
+BEFORE_JULY_2025 = date(2025, 1, 5)
+
+
+def venue_of(inputs: Inputs, on: date = RECENTLY) -> RuleSet:
+    """The rules of the venue that the case is of; those of the house where it is of none."""
+    name = inputs.get("exchange", HOUSE_RULES)
+    return rule_set(name if name in VENUES else HOUSE_RULES, on)
+
+
+def rules_of(inputs: Inputs, on: date = RECENTLY, kind: InstrumentKind = InstrumentKind.LINEAR) -> VenueRules:
+    return venue_of(inputs, on).of(kind)
 
 
 def sign_of(inputs: Inputs) -> int:
@@ -67,29 +85,35 @@ def table_of(rows: list[dict[str, str]]) -> tuple[Tier, ...]:
 # Liquidation price
 
 
-def isolated_liquidation(inputs: Inputs, rules: VenueRules | None = None) -> Figures:
+def isolated_liquidation(inputs: Inputs, on: date = RECENTLY) -> Figures:
+    """Besides the price: just beyond it the venue liquidates, just before it does not."""
+    rules = rules_of(inputs, on)
     instrument = contract(inputs, rules)
     entry, quantity = D(inputs["entry_price"]), D(inputs["quantity"]) * sign_of(inputs)
     posted = inputs.get("wallet_balance")
-    collateral = D(posted) if posted is not None else initial_margin(instrument, quantity, entry, D(inputs["leverage"]))
+    bare = msgspec.structs.replace(instrument, rules=VenueRules())
+    collateral = D(posted) if posted is not None else initial_margin(bare, quantity, entry, D(inputs["leverage"]))
+    price = liquidation_price(instrument, quantity, entry, collateral, reference=entry)
+    assert price is not None
+    for step, expected in ((-1, True), (1, False)):
+        at = price * (1 + D(step * sign_of(inputs)) / 10**6)
+        keeping = at if rules.maintenance_margin_base is MarginBase.MARK else entry
+        equity = collateral + profit(instrument, quantity, entry, at)
+        assert is_liquidated(rules, maintenance_margin(instrument, quantity, keeping), equity) is expected
     return {
-        "liquidation_price": liquidation_price(instrument, quantity, entry, collateral, reference=entry),
+        "liquidation_price": price,
         "bankruptcy_price": bankruptcy_price(instrument, quantity, entry, collateral),
     }
 
 
-def liquidation_with_fee(inputs: Inputs) -> Figures:
-    return isolated_liquidation(inputs, WITH_FEE)
-
-
-def liquidation_on_entry(inputs: Inputs) -> Figures:
-    return isolated_liquidation(inputs, ON_ENTRY)
+def liquidation_before_july_2025(inputs: Inputs) -> Figures:
+    return isolated_liquidation(inputs, BEFORE_JULY_2025)
 
 
 def cross_liquidation(inputs: Inputs) -> Figures:
     """The position and the others in one account, so that what stands behind it comes from the account's summary."""
     rows = [inputs, *inputs["other_positions"]]
-    instruments = {row["symbol"]: contract(row, symbol=row["symbol"]) for row in rows}
+    instruments = {row["symbol"]: contract(row, rules_of(inputs), symbol=row["symbol"]) for row in rows}
     marks = {row["symbol"]: Mark(row["symbol"], D(row["mark_price"]), "case", AT, AT) for row in rows}
     positions = {
         row["symbol"]: Position(
@@ -223,7 +247,7 @@ def figures_at_mark(inputs: Inputs, rules: VenueRules | None = None) -> Position
 
 
 def position_at_mark(inputs: Inputs) -> Figures:
-    one = figures_at_mark(inputs)
+    one = figures_at_mark(inputs, rules_of(inputs))
     at_entry = initial_margin(one.instrument, one.position.quantity, one.position.entry_price, one.position.leverage)
     return {
         "notional": one.notional,
@@ -250,6 +274,10 @@ def margin_of_order(inputs: Inputs) -> Figures:
     """notional ÷ leverage; a margin rate on top of leverage is a contract of that size."""
     rate = D(inputs.get("margin_rate", "1")) * D(inputs.get("multiplier", "1"))
     instrument = linear("XYZUSDT", contract_size=str(rate), taker_fee_rate=inputs.get("fee_rate", "0"), rules=WITH_FEE)
+    if inputs.get("exchange") in VENUES:
+        instrument = msgspec.structs.replace(
+            instrument, rules=rules_of(inputs), taker_fee_rate=venue_of(inputs).taker_fee_rate or ZERO
+        )
     quantity, price = D(inputs["quantity"]), D(inputs["price"])
     bare = msgspec.structs.replace(instrument, rules=VenueRules())
     fee = maintenance_margin(instrument, quantity, price) - maintenance_margin(bare, quantity, price)
@@ -257,7 +285,9 @@ def margin_of_order(inputs: Inputs) -> Figures:
 
 
 def margin_of_inverse(inputs: Inputs) -> Figures:
-    instrument = inverse("BTCUSD", contract_size="1")
+    venue = venue_of(inputs)
+    assert venue.taker_fee_rate is not None
+    instrument = inverse("BTCUSD", contract_size="1", taker_fee_rate=str(venue.taker_fee_rate), rules=venue.contract)
     margin = initial_margin(instrument, D(inputs["quantity"]), D(inputs["price"]), D(inputs["leverage"]))
     return {"initial_margin": margin}
 
@@ -269,7 +299,7 @@ def inverse_position(inputs: Inputs) -> Figures:
         table=one_tier(inputs["mmr"]),
         taker_fee_rate=inputs["taker_fee"],
     )
-    with_fee = msgspec.structs.replace(instrument, rules=WITH_FEE)
+    with_fee = msgspec.structs.replace(instrument, rules=rules_of(inputs))
     position = Position(
         "ETHUSD",
         PositionSide.NET,
@@ -297,7 +327,7 @@ def borrowed_short(inputs: Inputs) -> Figures:
     entry = (D(inputs["position_assets_usdt"]) - margin) / owed
     fee_rate = D(inputs["taker_fee"]) * (1 + mmr)
     instrument = linear("LTCUSDT", table=one_tier(inputs["mmr"]), taker_fee_rate=str(fee_rate))
-    with_fee = msgspec.structs.replace(instrument, rules=WITH_FEE)
+    with_fee = msgspec.structs.replace(instrument, rules=rules_of(inputs, kind=InstrumentKind.SPOT_MARGIN))
     position = Position(
         "LTCUSDT", PositionSide.NET, -owed, entry, D(inputs["leverage"]), MarginMode.ISOLATED, AT, margin
     )
@@ -315,5 +345,7 @@ def collateral_of_coin(inputs: Inputs) -> Figures:
 
 
 def weighted_collateral(inputs: Inputs) -> Figures:
-    house = House(assets={"COIN": AssetRule("COIN", haircut=1 - D(inputs["collateral_weight"]))})
+    haircut = venue_of(inputs).haircuts["BTC"]
+    assert haircut == 1 - D(inputs["collateral_weight"])
+    house = House(assets={"COIN": AssetRule("COIN", haircut=haircut)})
     return {"collateral_value": collateral_value("COIN", D(inputs["notional"]), D(1), house)}

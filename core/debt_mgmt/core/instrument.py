@@ -44,10 +44,21 @@ class VenueRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """ISO date from which these rules hold; empty where unknown."""
     isolated_margin_base: MarginBase | None = None
     """The same as initial_margin_base, of isolated positions, where the venue has another one for them."""
+    short_margin_base: MarginBase | None = None
+    """The same of short positions: margin on what was borrowed and sold floats with its price."""
     fee_in_initial: bool = False
     """The venue adds the taker fee of closing at the bankruptcy price to initial margin."""
     trigger_is_strict: bool = False
     """The venue liquidates below maintenance margin only, not at it."""
+
+
+def margin_base(rules: VenueRules, quantity: Decimal, *, isolated: bool = False) -> MarginBase:
+    """Which price the initial margin of a position is counted at; the sign of `quantity` says the side."""
+    if isolated and rules.isolated_margin_base is not None:
+        return rules.isolated_margin_base
+    if quantity < 0 and rules.short_margin_base is not None:
+        return rules.short_margin_base
+    return rules.initial_margin_base
 
 
 class Instrument(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from debt_mgmt.core.account import Account, MarginMode, RiskLevel, Side
 from debt_mgmt.core.collateral import value_slope
 from debt_mgmt.core.house import House
-from debt_mgmt.core.instrument import MarginBase, margin_share, tier_at
+from debt_mgmt.core.instrument import MarginBase, margin_base, margin_share, tier_at
 from debt_mgmt.core.levels import ASCENDING, RANK, thresholds
 from debt_mgmt.core.limits import PEAK_STEP, loss_floor, loss_limits
 from debt_mgmt.core.margin import OrderUse, PositionFigures, Summary, World, collateral_value, on_its_way
@@ -166,7 +166,7 @@ def slopes_of(account: Account, summary: Summary, world: World, pricing: Pricing
             has_slope = has_slope if one.isolated_equity > 0 else 0.0
             hold_bent(slopes, symbol, Bent(instrument.settle, isolated_slope=has_slope, least=least, most=most))
             continue
-        on_mark = instrument.rules.initial_margin_base is MarginBase.MARK
+        on_mark = margin_base(instrument.rules, position.quantity) is MarginBase.MARK
         share = float(margin_share(instrument, position.quantity, position.leverage))
         needs_slope = abs(contracts) * share if on_mark else 0.0
         adding, opposing = order_sides(summary.orders.get(symbol))

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from debt_mgmt.core.instrument import Instrument, MarginBase, Tier, VenueRules
+from debt_mgmt.core.instrument import Instrument, InstrumentKind, MarginBase, Tier, VenueRules
 from debt_mgmt.core.market import HaircutTier
 from debt_mgmt.core.money import ONE, ZERO, ceil_to_step, floor_to_step
 
@@ -24,6 +24,8 @@ class RuleSet(msgspec.Struct, frozen=True):
     contract: VenueRules
     interest_clock: str
     sources: tuple[str, ...]
+    spot_margin: VenueRules | None = None
+    """Of spot bought or sold with borrowed money, where the venue has other rules for it."""
     deducts: bool = True
     """Maintenance margin is continuous over tiers; else the whole position takes the rate of its tier."""
     maintenance_of_initial: Decimal | None = None
@@ -38,6 +40,10 @@ class RuleSet(msgspec.Struct, frozen=True):
     @property
     def rules_id(self) -> str:
         return self.contract.rules_id
+
+    def of(self, kind: InstrumentKind) -> VenueRules:
+        """How margin of this kind of instrument is counted."""
+        return self.spot_margin if kind is InstrumentKind.SPOT_MARGIN and self.spot_margin else self.contract
 
     @property
     def effective_from(self) -> str:
@@ -117,8 +123,15 @@ RULE_SETS: tuple[RuleSet, ...] = (
         interest_clock="kraken_4h",
         taker_fee_rate=Decimal("0.0005"),
         maker_fee_rate=Decimal("0.0002"),
+        spot_margin=VenueRules(
+            "kraken",
+            initial_margin_base=MarginBase.ENTRY,
+            maintenance_margin_base=MarginBase.ENTRY,
+            short_margin_base=MarginBase.MARK,
+        ),
         sources=(
             "Kraken Futures, multi-collateral margin schedule: maintenance is half of initial, on the entry price",
+            "Kraken support, trading on margin: the used margin of a long is fixed, that of a short floats",
         ),
     ),
     RuleSet(
@@ -161,7 +174,7 @@ def under(rules: RuleSet, instrument: Instrument) -> Instrument:
         max_leverage=min(instrument.max_leverage, tiers[0].max_leverage),
         taker_fee_rate=rules.taker_fee_rate if rules.taker_fee_rate is not None else instrument.taker_fee_rate,
         maker_fee_rate=rules.maker_fee_rate if rules.maker_fee_rate is not None else instrument.maker_fee_rate,
-        rules=rules.contract,
+        rules=rules.of(instrument.kind),
     )
 
 

@@ -10,7 +10,7 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Figures
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.decide import decide
-from debt_mgmt.core.instrument import MarginBase
+from debt_mgmt.core.instrument import MarginBase, margin_base
 from debt_mgmt.core.levels import thresholds
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.market import Mark, Unpriced, asset_price
@@ -179,7 +179,7 @@ def moves_linearly(account: Account, summary: Summary, world: World) -> bool:
         return False
     return all(
         not one.instrument.inverse
-        and one.instrument.rules.initial_margin_base is MarginBase.MARK
+        and margin_base(one.instrument.rules, one.position.quantity) is MarginBase.MARK
         and fixed(one.instrument.settle)
         for one in crossed
     ) and all(fixed(asset) for asset in (*posted, *held, *account.debts))

@@ -167,14 +167,15 @@ def read_instrument(read: Reader, message: wire.Instrument, now: datetime) -> i.
     if name not in MARGIN_RULES:
         read.problem("instrument.margin_rules", f"are not known: {', '.join(MARGIN_RULES)} are")
         name = MARGIN_RULES_DEFAULT
-    rules = rule_set(name, (effective or now).date()).contract
+    kind = read.choice(message.kind, INSTRUMENT_KIND, "instrument.kind")
+    rules = rule_set(name, (effective or now).date()).of(kind)
     rules = msgspec.structs.replace(rules, effective_from="" if effective is None else date_text(effective))
     if len(message.tiers) > TIERS_MOST:
         read.problem("instrument.tiers", f"has {len(message.tiers)} tiers, at most {TIERS_MOST} are accepted")
     minimum = read.optional(message, "min_notional", read.not_negative, "instrument.min_notional")
     instrument = i.Instrument(
         symbol=read.symbol(message.symbol, "instrument.symbol"),
-        kind=read.choice(message.kind, INSTRUMENT_KIND, "instrument.kind"),
+        kind=kind,
         base=read.asset(message.base_asset, "instrument.base_asset"),
         quote=read.asset(message.quote_asset, "instrument.quote_asset"),
         settle=read.asset(message.settle_asset, "instrument.settle_asset"),
