@@ -2,7 +2,9 @@
 
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -242,3 +244,31 @@ def test_a_change_of_rules_assesses_what_is_held_anew() -> None:
     assert kinds(desk.house_do(c.PutInstrument(bitcoin("okx")))) == ["InstrumentPut"]
     assert desk.summary().maintenance > before
     assert desk.house_do(c.PutInstrument(bitcoin("okx"))) == ()
+
+
+def test_the_page_says_what_the_rules_say() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "margin.md").read_text("utf-8")
+    for rules in RULE_SETS:
+        assert row_of(rules) in page
+    assert page.count("| equity ≤ maintenance |") + page.count("| equity < maintenance |") == len(RULE_SETS)
+
+
+def row_of(rules: RuleSet) -> str:
+    """The row of a rule set in docs/margin.md."""
+    contract, share = rules.contract, rules.maintenance_of_initial
+    isolated = contract.isolated_margin_base or contract.initial_margin_base
+    fees = "the instrument's" if rules.taker_fee_rate is None else f"{rules.taker_fee_rate}, {rules.maker_fee_rate}"
+    yes = {True: "yes", False: "no"}
+    cells = (
+        rules.rules_id,
+        rules.effective_from,
+        contract.initial_margin_base.value.lower(),
+        isolated.value.lower(),
+        f"{yes[contract.fee_in_initial]} / {yes[contract.fee_in_maintenance]}",
+        "the table's" if share is None else f"{Fraction(share).limit_denominator(9)} of initial",
+        yes[rules.deducts],
+        f"equity {'<' if contract.trigger_is_strict else '≤'} maintenance",
+        fees,
+        rules.interest_clock,
+    )
+    return "".join(f"| {cell} " if cell else "| " for cell in cells) + "|"

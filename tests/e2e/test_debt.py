@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from debt_mgmt.core.commands import PublishFundingRate, SetAssetRule, SetBorrowRate
 from debt_mgmt.core.market import AssetRule
+from debt_mgmt.server import passing_time
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import debt_service_pb2 as wire
@@ -29,6 +30,12 @@ from tests.support.wire import reasons
 START = datetime(2026, 3, 2, 13, 20, tzinfo=UTC)
 TAPE = Path(__file__).parents[3] / "shared" / "data" / "btc-eth-usd-1m-2017-09-03.csv.gz"
 CAUSES = ("price", "funding", "interest", "fees", "transfers", "liquidation_cost")
+
+
+@pytest.fixture(autouse=True)
+def time_passes_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a look at the clock between two lines of a test would charge interest at the price before."""
+    monkeypatch.setattr(passing_time, "SWEEP_SECONDS", 86_400.0)
 
 
 @pytest.fixture
@@ -377,8 +384,7 @@ async def test_a_week_on_the_recorded_tape_is_told_in_parts_that_sum_to_the_chan
 
 async def test_a_forced_reduction_says_what_it_cost() -> None:
     clock = Clock(START)
-    flags = {"sandbox__slippage_rate": "0.001", "sandbox__taker_fee_rate": "0.0005"}
-    async with service(clock=clock, **flags) as desk:
+    async with service(clock=clock, sandbox__slippage_rate="0.001", sandbox__taker_fee_rate="0.0005") as desk:
         await desk.open("ann", "10000", "USDT")
         await desk.mark({"BTCUSDT": "50000"})
         await desk.lever("ann", "BTCUSDT", "5")

@@ -9,6 +9,8 @@ import msgspec
 
 from debt_mgmt.core.money import ZERO
 
+HOUR = timedelta(hours=1)
+
 
 class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
     """What changed equity besides prices, in the account's currency when it happened; what raised it is positive."""
@@ -91,10 +93,14 @@ class IntervalLength(StrEnum):
 
 
 def interval_start(at: datetime, zone: str, length: IntervalLength) -> datetime:
-    """Begin of the interval that `at` lies in, by the calendar of the zone; weeks begin on Monday."""
-    local = at.astimezone(ZoneInfo(zone))
+    """Begin of the interval that `at` lies in, by the calendar of the zone.
+
+    Weeks begin on Monday. Hours are counted from the begin of the day, so that they make it up in every zone.
+    """
     if length is IntervalLength.HOUR:
-        return local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+        day = interval_start(at, zone, IntervalLength.DAY)
+        return day + (at - day) // HOUR * HOUR
+    local = at.astimezone(ZoneInfo(zone))
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if length is IntervalLength.WEEK:
         midnight -= timedelta(days=midnight.weekday())
@@ -106,8 +112,8 @@ def interval_start(at: datetime, zone: str, length: IntervalLength) -> datetime:
 def interval_end(start: datetime, zone: str, length: IntervalLength) -> datetime:
     """Begin of the interval after the one that begins at `start`."""
     if length is IntervalLength.HOUR:
-        following = interval_start(start + timedelta(hours=1), zone, length)
-        return following if following > start else start + timedelta(hours=1)
+        day = interval_start(start, zone, IntervalLength.DAY)
+        return min(start + HOUR, interval_end(day, zone, IntervalLength.DAY))
     days = {IntervalLength.DAY: 1, IntervalLength.WEEK: 7, IntervalLength.MONTH: 31}[length]
     local = start.astimezone(ZoneInfo(zone)).replace(hour=12, fold=0) + timedelta(days=days)
     return interval_start(local, zone, length)

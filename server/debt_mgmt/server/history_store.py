@@ -103,7 +103,7 @@ def row_of(found: asyncpg.Record) -> HistoryRow:
 
 
 def causes_of(found: asyncpg.Record) -> Causes:
-    return Causes(*(found[name] for name in AMOUNTS), unpriced=found["unpriced"])
+    return Causes(**{name: found[name] for name in (*AMOUNTS, "unpriced")})
 
 
 class MemoryHistory:

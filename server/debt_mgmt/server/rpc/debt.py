@@ -12,7 +12,7 @@ from debt_mgmt.core.margin import figures, summarize
 from debt_mgmt.core.money import text
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, reading, refusal_of, verdict
-from debt_mgmt.server.rpc.debt_figures import daily_rate, debt_message, summary_message
+from debt_mgmt.server.rpc.debt_figures import daily_rate, debt_message, debt_of, summary_message
 from debt_mgmt.server.rpc.interest_charges import list_interest_charges
 from debt_mgmt.server.rpc.pages import page_of
 from debt_mgmt.server.rpc.validate import Reader
@@ -39,6 +39,7 @@ class DebtService:
         command = c.Borrow(asset, amount)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         told = answer_of(committed.events)
+        assert not isinstance(told, e.Repaid), "a loan is no repayment"
         return wire.BorrowResponse(
             **verdict(engine, account_id, committed),
             debt=debt_message(account, asset, engine.world()),
@@ -106,7 +107,7 @@ class DebtService:
         )
         return wire.ListDebtsResponse(
             **reading(self.place(account_id), world.at),
-            debts=[debt_message(one, name, world) for one, name in page],
+            debts=[debt_of(one, one.debts[name], world) for one, name in page],
             next_page_token=following,
         )
 

@@ -27,13 +27,15 @@ def daily_rate(annual_rate: Decimal) -> Decimal:
 def debt_message(account: Account, asset: str, world: World) -> wire.Debt | None:
     """What the account owes in an asset; None where that is nothing."""
     debt = account.debts.get(asset)
-    if debt is None:
-        return None
-    price = convert.price_of(asset, account, world)
+    return None if debt is None else debt_of(account, debt, world)
+
+
+def debt_of(account: Account, debt: Debt, world: World) -> wire.Debt:
+    price = convert.price_of(debt.asset, account, world)
     annual_rate = present_rate(debt, world)
     return wire.Debt(
         account_id=account.account_id,
-        asset=asset,
+        asset=debt.asset,
         principal=text(debt.principal),
         accrued_interest=text(debt.accrued_interest),
         annual_rate="" if annual_rate is None else text(annual_rate),
