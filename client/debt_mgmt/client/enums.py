@@ -151,7 +151,6 @@ class RefusalReason(WireEnum):
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_REDUCING = "TRADING_REDUCING"
     HOUSE_HALTED = "HOUSE_HALTED"
-    ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     STALE_MARK = "STALE_MARK"
     MISSING_MARK = "MISSING_MARK"
     LEVERAGE_ABOVE_ACCOUNT = "LEVERAGE_ABOVE_ACCOUNT"
@@ -185,6 +184,7 @@ class RefusalReason(WireEnum):
     ALREADY_IN_STATE = "ALREADY_IN_STATE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
+    ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     DRY_RUN = "DRY_RUN"
     CHANGE_PENDING = "CHANGE_PENDING"
 
@@ -203,6 +203,22 @@ class LeveragePath(WireEnum):
     NONE = "NONE"
     ENDPOINT = "ENDPOINT"
     ORDER_PARAMETER = "ORDER_PARAMETER"
+    ACCOUNT_ENDPOINT = "ACCOUNT_ENDPOINT"
+
+
+class SyncStatus(WireEnum):
+    """Whether the broker's side of an account is known."""
+
+    NEVER = "NEVER"
+    FRESH = "FRESH"
+    LOST = "LOST"
+
+
+class Provenance(WireEnum):
+    """Whose number it is."""
+
+    VENUE = "VENUE"
+    OWN = "OWN"
 
 
 class BrokerFeature(WireEnum):

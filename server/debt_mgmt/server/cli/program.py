@@ -7,6 +7,7 @@ from debt_mgmt.server.cli import audit
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
 from debt_mgmt.server.cli.demo import demo
+from debt_mgmt.server.cli.live import brokers
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
 from debt_mgmt.server.cli.serve import serve
@@ -31,7 +32,8 @@ app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)
-app.command(rich_help_panel=LOOK)(accounts)
+app.add_typer(accounts, name="accounts", rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(brokers)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)
