@@ -55,6 +55,16 @@ def test_an_engines_own_reservations_are_released_as_ever() -> None:
     assert names(events) == ["RiskLevelChanged", "TradingStateChanged", "ReservationReduced", "CancelsRequested"]
 
 
+def test_orders_of_both_kinds_go_before_anything_is_sold_for_them() -> None:
+    """With its orders the account is at 93 %, without them at 85 %: it is never LIQUIDATING."""
+    desk = ready(MONEY, POSITION, ADDING)
+    desk.reserve("alice", "buy", "0.001", BTC, 50_000)
+    events = desk.mark(BTC, 43_600)["alice"]
+    levels = [event.after for event in events if isinstance(event, e.RiskLevelChanged)]
+    assert levels == [RiskLevel.CRITICAL]
+    assert desk.account().reduction is None
+
+
 def test_cancels_come_before_the_plan_and_survive_a_restart() -> None:
     desk = ready(MONEY, POSITION, ADDING)
     events = desk.mark(BTC, 42_500)["alice"]
