@@ -64,6 +64,8 @@ async def test_leverage(venue: OkxSimulator, client: Any) -> None:
     assert (await client.fetch_leverage(BTC))["longLeverage"] == 5
     await client.set_leverage(2.5, BTC)
     assert (await client.fetch_leverage(BTC))["info"][0]["lever"] == "2.5"
+    with pytest.raises(ccxt.BadRequest, match="51000"):
+        await client.set_leverage(3, BTC, {"posSide": "sideways", "marginMode": "cross"})
     with pytest.raises(ccxt.ExchangeError, match="59102"):
         await client.set_leverage(60, "SOL/USDT:USDT")
     await client.create_order(BTC, "market", "buy", "35")
