@@ -151,6 +151,18 @@ def test_a_live_account_is_reduced_by_force_to_its_target() -> None:
     assert utilization is not None and utilization <= D("0.70")
 
 
+@pytest.mark.parametrize(
+    ("venue_has", "surprising"),
+    [("0.452", False), ("0.5", False), ("0.45", True), ("0.7", True), ("-0.1", True)],
+)
+def test_what_a_step_of_the_plan_did_is_no_surprise(venue_has: str, surprising: bool) -> None:
+    """The plan sells 0.148 of 0.6; its order may be filled before its fill is recorded."""
+    desk = ready(MONEY, POSITION)
+    desk.mark(BTC, 42_500)
+    events = desk.sync(MONEY, held(BTC, venue_has, 50_000, leverage=5))
+    assert ("POSITION_CHANGED" in told(events)) is surprising
+
+
 @pytest.mark.parametrize("lose", ["lost", "old"])
 def test_nothing_is_planned_on_a_state_that_is_not_known(lose: str) -> None:
     desk = ready(MONEY, POSITION, ADDING)

@@ -302,6 +302,13 @@ def test_margin_is_held_for_what_is_open_at_the_venue() -> None:
     assert not desk.account().reservations
 
 
+def test_an_order_with_nothing_left_open_holds_nothing() -> None:
+    desk = ready()
+    desk.sync(MONEY, order("a", "buy", "0.2", price=49_000))
+    assert synced(desk.sync(MONEY, order("a", "buy", 0, price=49_000))).released == ("venue:a",)
+    assert not desk.account().reservations
+
+
 def test_an_order_that_an_engine_reserved_for_is_held_once() -> None:
     desk = ready()
     asked = c.Order(BTC, order("x", "buy", 1).side, D("0.2"), D(49_000))
