@@ -208,7 +208,7 @@ def test_dry_run_plans_in_the_journal_and_leaves_no_step_open() -> None:
     assert account.reduction is None
     assert account.positions[BTC].quantity == D("0.6")
     (step,) = account.past_reductions[-1].steps
-    assert (step.note, step.filled_quantity, step.done) == (DRY_RUN_NOTE, 0, True)
+    assert (step.note, step.filled_quantity, step.done) == (DRY_RUN_NOTE, D(0), True)
 
 
 def test_dry_run_plans_once_and_again_when_positions_or_the_level_change() -> None:
@@ -289,5 +289,5 @@ def test_isolated_positions_are_rehearsed_too() -> None:
     events = desk.mark(ETH, 1_608)["alice"]
     assert "ReductionStarted" in kinds(events)
     (step,) = desk.account().past_reductions[-1].steps
-    assert (step.cause, step.quantity, step.note) == (ReductionCause.ISOLATED, 10, DRY_RUN_NOTE)
+    assert (step.cause, step.quantity, step.note) == (ReductionCause.ISOLATED, D(10), DRY_RUN_NOTE)
     assert desk.mark(ETH, 1_609) == {}

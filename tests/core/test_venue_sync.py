@@ -391,7 +391,7 @@ def test_a_fill_that_a_sync_brought_already_is_recorded_and_moves_nothing() -> N
     desk = ready()
     desk.sync(balance("USDT", 9_990), held(BTC, 1, 50_000), desk.venue_fill("A", "buy", 1, 50_000))
     (fill,) = [one for one in desk.reported("buy", 1, 50_000, order_id="A") if isinstance(one, e.FillRecorded)]
-    assert (fill.quantity, fill.opened_quantity, fill.postings) == (1, 0, ())
+    assert (fill.quantity, fill.opened_quantity, len(fill.postings)) == (D(1), D(0), 0)
     assert desk.account().positions[BTC].quantity == 1
     assert desk.account().balances == {"USDT": D(9_990)}
 
