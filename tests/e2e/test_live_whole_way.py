@@ -11,6 +11,7 @@ from debt_mgmt.core.account import RiskLevel, TradingState
 from debt_mgmt.core.margin import summarize
 from debt_mgmt.server import reductions
 from debt_mgmt.server.brokers.profiles import PROFILES
+from debt_mgmt.v1 import account_service_pb2
 from tests.support.falling import PLACES, Fall, account_of, until
 from tests.support.service import Desk
 from tests.support.venues.records import Status
@@ -96,9 +97,9 @@ async def test_a_service_that_is_killed_at_every_step_does_each_of_them_once(fal
     ]
     fall.move(gap)
     for what, line, kind in moments:
-        fault = fall.venue.fault(f"^{line}$", kind)
+        fall.venue.fault(f"^{line}$", kind)
         async with fall.life() as desk:
-            await until(lambda fault=fault: fault not in fall.venue.faults, f"the next {what} never came ({kind})")
+            await until(lambda: not fall.venue.faults, f"the next {what} never came ({kind})")
     async with fall.life() as desk:
         await over(fall, desk)
         assert fall.adding.status is Status.CANCELLED
@@ -125,3 +126,25 @@ async def test_a_venue_that_times_out_after_executing_is_asked_what_it_did(fall:
         assert fall.adding.status is Status.CANCELLED
         assert fall.executed() == fall.planned()
         assert fall.writes().count("order") == len(fall.planned())
+
+
+async def test_a_dry_run_plans_and_sends_nothing_until_it_is_left() -> None:
+    fall = Fall(PLACES["bybit"])
+    async with fall.venue, fall.life() as desk:
+        await fall.open(desk, dry_run=True)
+        await until(lambda: level(desk) is RiskLevel.NORMAL, "it begins in danger")
+        await fall.fall_to(desk, D("0.95"))
+        await until(lambda: fall.planned(), "nothing was planned")
+        await until(lambda: account_of(desk).reduction is None, "the plan does not end")
+        await asyncio.sleep(1.0)
+        assert (fall.writes(), fall.executed(), fall.adding.status) == ([], [], Status.OPEN)
+        assert len(fall.planned()) == 1
+
+        request = account_service_pb2.SetDryRunRequest(
+            request_id="leave", account_id="alice", dry_run=False, reason="the plan is what I would do"
+        )
+        assert (await desk.accounts.SetDryRun(request)).accepted
+        await until(lambda: fall.executed(), "nothing leaves after the dry run")
+        await over(fall, desk)
+        assert fall.executed() == fall.planned()[1:]
+        assert fall.adding.status is Status.CANCELLED

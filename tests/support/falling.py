@@ -157,11 +157,11 @@ class Fall:
         book, symbol = self.venue.book, self.place.symbols[0]
         listing, mark = book.listing(symbol), book.mark(symbol)
         long = self.place.direction > 0
-        lent = {"leverage": self.place.leverage} if self.place.broker == "kraken" else {}
+        lent = self.place.leverage if self.place.broker == "kraken" else None
         size = max(listing.lot, listing.smallest)
         low, high = mark / 5, mark * 5
-        adding = book.place(symbol, long, size, price=low if long else high, **lent)
-        reducing = book.place(symbol, not long, size, price=high if long else low, reduce_only=True, **lent)
+        adding = book.place(symbol, long, size, price=low if long else high, leverage=lent)
+        reducing = book.place(symbol, not long, size, price=high if long else low, reduce_only=True, leverage=lent)
         return adding, reducing
 
     def move(self, share: Decimal) -> None:
@@ -209,7 +209,7 @@ class Fall:
         }
         venues = ConfiguredVenues(settings.brokers, keys)
         self.journal.down = False
-        async with service(journal=self.journal, venues=venues, pace=PACE, **flags) as desk:
+        async with service(None, journal=self.journal, clock=None, venues=venues, pace=PACE, **flags) as desk:
             try:
                 yield desk
             finally:
@@ -262,12 +262,10 @@ class Fall:
         """The steps of every reduction in the journal, in order: the venue's instrument and contracts."""
         found: list[tuple[str, Decimal]] = []
         for row in (row for shard in range(1, 9) for row in self.journal.rows(shard)):
-            payload: Any = msgspec.json.decode(row.payload)
-            steps = {
-                "ReductionStarted": lambda told: told["reduction"]["steps"],
-                "ReductionExtended": lambda told: told["steps"],
-            }.get(row.kind, lambda _: ())(payload)
-            found += [(self.venue_symbol(step["symbol"]), D(step["quantity"])) for step in steps]
+            told: Any = msgspec.json.decode(row.payload)
+            if row.kind in ("ReductionStarted", "ReductionExtended"):
+                steps = told.get("reduction", told)["steps"]
+                found += [(self.venue_symbol(step["symbol"]), D(step["quantity"])) for step in steps]
         return found
 
     def venue_symbol(self, house: str) -> str:
