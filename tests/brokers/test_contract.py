@@ -179,8 +179,8 @@ async def test_leverage_is_set_and_read_back_and_set_again_without_an_error(benc
 
 @able(Feature.SET_LEVERAGE)
 async def test_leverage_above_what_the_venue_allows_is_refused_in_its_words(bench: Bench) -> None:
+    highest = bench.venue.book.listings[bench.about.linear[1]].tiers[0].leverage_max
     with pytest.raises(Rejected) as refused:
-        highest = bench.venue.book.listings[bench.about.linear[1]].tiers[0].leverage_max
         await bench.broker.set_leverage(bench.symbol, highest + 20)
     assert refused.value.reason is RejectionReason.INVALID
     assert refused.value.words

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -218,4 +219,9 @@ async def test_keys_signatures_and_clocks_are_looked_at(venue: BybitSimulator) -
         with pytest.raises(ccxt.AuthenticationError, match="10003"):
             await client.fetch_balance()
         client.apiKey = venue.key
+        await client.fetch_balance()
+        venue.book.clock_ahead = timedelta(minutes=1)
+        with pytest.raises(ccxt.InvalidNonce):
+            await client.fetch_balance()
+        await client.load_time_difference()
         await client.fetch_balance()

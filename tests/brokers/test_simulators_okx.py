@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -64,6 +65,8 @@ async def test_leverage(venue: OkxSimulator, client: Any) -> None:
     assert (await client.fetch_leverage(BTC))["longLeverage"] == 5
     await client.set_leverage(2.5, BTC)
     assert (await client.fetch_leverage(BTC))["info"][0]["lever"] == "2.5"
+    with pytest.raises(ccxt.BadRequest, match="51000"):
+        await client.set_leverage(3, BTC, {"posSide": "sideways", "marginMode": "cross"})
     with pytest.raises(ccxt.ExchangeError, match="59102"):
         await client.set_leverage(60, "SOL/USDT:USDT")
     await client.create_order(BTC, "market", "buy", "35")
@@ -223,4 +226,9 @@ async def test_keys_signatures_and_clocks_are_looked_at(venue: OkxSimulator) -> 
         with pytest.raises(ccxt.AuthenticationError, match="50105"):
             await client.fetch_balance()
         client.password = venue.passphrase
+        await client.fetch_balance()
+        venue.book.clock_ahead = timedelta(minutes=1)
+        with pytest.raises(ccxt.InvalidNonce):
+            await client.fetch_balance()
+        await client.load_time_difference()
         await client.fetch_balance()

@@ -15,7 +15,7 @@ from debt_mgmt.v1 import account_service_pb2, debt_service_pb2, margin_service_p
 from tests.client.fake_service import FakeService, sample
 
 METHODS = {
-    *("create_account", "account", "accounts", "close_account", "brokers"),
+    *("create_account", "account", "accounts", "close_account", "sync_account", "set_dry_run", "brokers"),
     *("portfolio", "portfolios", "margin_status", "positions", "simulate"),
     *("check_order", "check_orders", "stream_checks", "reserve", "release", "reservations", "record_fill"),
     *("place_order", "cancel_order", "orders"),
@@ -27,7 +27,16 @@ METHODS = {
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
 }
 COMMANDS = {
-    *("create_account", "close_account", "reserve", "release", "record_fill", "close_position"),
+    *(
+        "create_account",
+        "close_account",
+        "sync_account",
+        "set_dry_run",
+        "reserve",
+        "release",
+        "record_fill",
+        "close_position",
+    ),
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
     *("set_risk_limits", "halt", "resume", "put_instrument", "borrow", "repay", "place_order", "cancel_order"),
 }

@@ -41,6 +41,8 @@ OTHER_NAMES = {
     "AccountCreated": "CreateAccountResponse",
     "BatchCheck": "BatchCheckOrdersResponse",
     "CloseAccountOutcome": "CloseAccountResponse",
+    "SyncAccountOutcome": "SyncAccountResponse",
+    "SetDryRunOutcome": "SetDryRunResponse",
     "ReserveOutcome": "ReserveMarginResponse",
     "PlaceOrderOutcome": "PlaceOrderResponse",
     "CancelOrderOutcome": "CancelOrderResponse",

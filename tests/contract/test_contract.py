@@ -19,7 +19,7 @@ PROTOS = PROJECT / "proto" / "debt_mgmt" / "v1"
 GENERATED = PROJECT / "client" / "debt_mgmt" / "v1"
 
 METHODS = {
-    "AccountService": "CreateAccount GetAccount ListAccounts CloseAccount SyncAccount ListBrokers",
+    "AccountService": "CreateAccount GetAccount ListAccounts CloseAccount SyncAccount SetDryRun ListBrokers",
     "MarginService": "GetPortfolio GetMarginStatus ListPositions CheckOrder BatchCheckOrders StreamCheckOrders "
     "ReserveMargin ReleaseReservation ListReservations RecordFill ClosePosition SimulateMargin WatchMargin "
     "ListLiquidations",
@@ -251,6 +251,7 @@ def test_every_error_reason_names_its_status_code() -> None:
     codes = {
         "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL",
         "RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "PERMISSION_DENIED", "DEADLINE_EXCEEDED", "CANCELLED",
+        "FAILED_PRECONDITION",
     }  # fmt: skip
     assert {comment.partition(":")[0] for comment, _ in reasons} <= codes
 

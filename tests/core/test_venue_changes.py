@@ -209,9 +209,9 @@ def adjust(desk: LiveDesk, amount: int) -> tuple[e.Event, ...]:
     return desk.do("alice", c.AdjustIsolatedMargin(BTC, PositionSide.NET, D(amount)))
 
 
-def standing(desk: LiveDesk) -> tuple[Decimal | None, Decimal]:
+def standing(desk: LiveDesk) -> tuple[int, int]:
     """(cross equity, margin posted on the position)."""
-    return desk.figures().equity, desk.account().positions[BTC].isolated_margin
+    return int(desk.summary().equity), int(desk.account().positions[BTC].isolated_margin)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,27 @@ from tests.support.live_desk import BTC, LiveDesk, alerts, balance, held, ready,
 D = Decimal
 MONEY = balance("USDT", 10_000)
 POSITION = held(BTC, "0.2", 50_000, leverage=5)
-AGREED = {"equity": "10000", "initial_margin": "2000", "maintenance_margin": "50"}
+AGREED: dict[str, str | None] = {"equity": "10000", "initial_margin": "2000", "maintenance_margin": "50"}
 
 
-def health(currency: str = "USDT", **figures: str | None) -> VenueHealth:
-    numbers = {name: D(value) if value is not None else None for name, value in figures.items()}
-    return VenueHealth(currency, **numbers)
+def health(
+    currency: str = "USDT",
+    *,
+    equity: str | None = None,
+    initial_margin: str | None = None,
+    maintenance_margin: str | None = None,
+) -> VenueHealth:
+    return VenueHealth(currency, number(equity), number(initial_margin), number(maintenance_margin))
+
+
+def number(value: str | None) -> Decimal | None:
+    return D(value) if value is not None else None
+
+
+def agreed(**otherwise: str | None) -> VenueHealth:
+    """The venue's figures of the position, as ours are, but for those named."""
+    figures = {**AGREED, **otherwise}
+    return msgspec.structs.replace(health(), **{name: number(value) for name, value in figures.items()})
 
 
 def drifts(desk: LiveDesk) -> dict[str, Drift]:
@@ -52,7 +67,7 @@ def found(events: tuple[e.Event, ...]) -> list[str]:
 def test_each_figure_has_its_tolerance(name: str, venue: str, beyond: bool) -> None:
     """2 % of the venue's figure, and 1 USDT at least."""
     desk = ready(MONEY, POSITION)
-    events = desk.sync(MONEY, POSITION, health(**{**AGREED, name: venue}))
+    events = desk.sync(MONEY, POSITION, agreed(**{name: venue}))
     assert (found(events) == [name]) is beyond
     assert ("DRIFT" in told(events)) is beyond
     assert (name in drifts(desk)) is beyond
@@ -96,10 +111,10 @@ def test_drift_is_said_on_transition_and_settles_well_within_its_tolerance() -> 
 @pytest.mark.parametrize("name", ["equity", "initial_margin", "maintenance_margin"])
 def test_a_figure_that_the_venue_does_not_give_is_not_compared(name: str) -> None:
     desk = ready(MONEY, POSITION)
-    assert found(desk.sync(MONEY, POSITION, health(**{**AGREED, name: None}))) == []
-    desk.sync(MONEY, POSITION, health(**{**AGREED, name: "1"}))
+    assert found(desk.sync(MONEY, POSITION, agreed(**{name: None}))) == []
+    desk.sync(MONEY, POSITION, agreed(**{name: "1"}))
     assert name in drifts(desk)
-    desk.sync(MONEY, POSITION, health(**{**AGREED, name: None}))
+    desk.sync(MONEY, POSITION, agreed(**{name: None}))
     assert drifts(desk) == {}
 
 
@@ -109,7 +124,7 @@ def test_debts_and_isolated_positions_are_in_the_figures_compared() -> None:
     )
     desk = ready(MONEY)
     owing = balance("USDT", 10_000, debt="1500", interest="500")
-    assert found(desk.sync(owing, apart, health(**{**AGREED, "equity": "8000"}))) == []
+    assert found(desk.sync(owing, apart, agreed(equity="8000"))) == []
 
 
 def test_the_venues_currency_is_turned_into_the_accounts() -> None:

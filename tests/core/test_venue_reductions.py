@@ -55,6 +55,16 @@ def test_an_engines_own_reservations_are_released_as_ever() -> None:
     assert names(events) == ["RiskLevelChanged", "TradingStateChanged", "ReservationReduced", "CancelsRequested"]
 
 
+def test_orders_of_both_kinds_go_before_anything_is_sold_for_them() -> None:
+    """With its orders the account is at 93 %, without them at 85 %: it is never LIQUIDATING."""
+    desk = ready(MONEY, POSITION, ADDING)
+    desk.reserve("alice", "buy", "0.001", BTC, 50_000)
+    events = desk.mark(BTC, 43_600)["alice"]
+    levels = [event.after for event in events if isinstance(event, e.RiskLevelChanged)]
+    assert levels == [RiskLevel.CRITICAL]
+    assert desk.account().reduction is None
+
+
 def test_cancels_come_before_the_plan_and_survive_a_restart() -> None:
     desk = ready(MONEY, POSITION, ADDING)
     events = desk.mark(BTC, 42_500)["alice"]
@@ -141,6 +151,18 @@ def test_a_live_account_is_reduced_by_force_to_its_target() -> None:
     assert utilization is not None and utilization <= D("0.70")
 
 
+@pytest.mark.parametrize(
+    ("venue_has", "surprising"),
+    [("0.452", False), ("0.5", False), ("0.45", True), ("0.7", True), ("-0.1", True)],
+)
+def test_what_a_step_of_the_plan_did_is_no_surprise(venue_has: str, surprising: bool) -> None:
+    """The plan sells 0.148 of 0.6; its order may be filled before its fill is recorded."""
+    desk = ready(MONEY, POSITION)
+    desk.mark(BTC, 42_500)
+    events = desk.sync(MONEY, held(BTC, venue_has, 50_000, leverage=5))
+    assert ("POSITION_CHANGED" in told(events)) is surprising
+
+
 @pytest.mark.parametrize("lose", ["lost", "old"])
 def test_nothing_is_planned_on_a_state_that_is_not_known(lose: str) -> None:
     desk = ready(MONEY, POSITION, ADDING)
@@ -186,7 +208,7 @@ def test_dry_run_plans_in_the_journal_and_leaves_no_step_open() -> None:
     assert account.reduction is None
     assert account.positions[BTC].quantity == D("0.6")
     (step,) = account.past_reductions[-1].steps
-    assert (step.note, step.filled_quantity, step.done) == (DRY_RUN_NOTE, 0, True)
+    assert (step.note, step.filled_quantity, step.done) == (DRY_RUN_NOTE, D(0), True)
 
 
 def test_dry_run_plans_once_and_again_when_positions_or_the_level_change() -> None:
@@ -267,5 +289,5 @@ def test_isolated_positions_are_rehearsed_too() -> None:
     events = desk.mark(ETH, 1_608)["alice"]
     assert "ReductionStarted" in kinds(events)
     (step,) = desk.account().past_reductions[-1].steps
-    assert (step.cause, step.quantity, step.note) == (ReductionCause.ISOLATED, 10, DRY_RUN_NOTE)
+    assert (step.cause, step.quantity, step.note) == (ReductionCause.ISOLATED, D(10), DRY_RUN_NOTE)
     assert desk.mark(ETH, 1_609) == {}

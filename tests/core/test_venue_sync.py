@@ -302,6 +302,13 @@ def test_margin_is_held_for_what_is_open_at_the_venue() -> None:
     assert not desk.account().reservations
 
 
+def test_an_order_with_nothing_left_open_holds_nothing() -> None:
+    desk = ready()
+    desk.sync(MONEY, order("a", "buy", "0.2", price=49_000))
+    assert synced(desk.sync(MONEY, order("a", "buy", 0, price=49_000))).released == ("venue:a",)
+    assert not desk.account().reservations
+
+
 def test_an_order_that_an_engine_reserved_for_is_held_once() -> None:
     desk = ready()
     asked = c.Order(BTC, order("x", "buy", 1).side, D("0.2"), D(49_000))
@@ -384,7 +391,7 @@ def test_a_fill_that_a_sync_brought_already_is_recorded_and_moves_nothing() -> N
     desk = ready()
     desk.sync(balance("USDT", 9_990), held(BTC, 1, 50_000), desk.venue_fill("A", "buy", 1, 50_000))
     (fill,) = [one for one in desk.reported("buy", 1, 50_000, order_id="A") if isinstance(one, e.FillRecorded)]
-    assert (fill.quantity, fill.opened_quantity, fill.postings) == (1, 0, ())
+    assert (fill.quantity, fill.opened_quantity, len(fill.postings)) == (D(1), D(0), 0)
     assert desk.account().positions[BTC].quantity == 1
     assert desk.account().balances == {"USDT": D(9_990)}
 

@@ -26,7 +26,7 @@ from tests.support.venues.venue import VenueSimulator
 
 D = Decimal
 OPENED = datetime(2026, 1, 5, 12, tzinfo=UTC)
-TIMEOUT_MILLISECONDS = 400
+TIMEOUT_MILLISECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ async def bench_of(about: Venue, environment: Mapping[str, str] | None = None) -
         feed = await exchanges.feed(about.broker, Environment.LIVE)
         for link in (broker.link, feed.link):
             link.budget = RateBudget(1e6, 1e6, 0.4)
+            link.client.timeout_on_exit = 5
         try:
             await broker.connect()
             yield Bench(about, venue, broker, feed)

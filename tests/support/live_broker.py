@@ -2,17 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
 
 import msgspec
 
-from debt_mgmt.core.account import Account, Environment, MarginMode, PositionSide, position_key
+from debt_mgmt.core.account import Account, Environment, MarginMode, PositionSide, Side, position_key
 from debt_mgmt.core.instrument import Instrument, profit
 from debt_mgmt.core.money import ZERO
-from debt_mgmt.core.venue import VenueBalance, VenueHealth, VenueOrder, VenuePosition, VenueState
+from debt_mgmt.core.venue import VenueBalance, VenueFill, VenueHealth, VenueOrder, VenuePosition, VenueState
 from debt_mgmt.server.brokers.broker import (
     Ambiguous,
     BrokerFault,
@@ -25,7 +25,7 @@ from debt_mgmt.server.brokers.broker import (
     StillOpen,
     Unreachable,
 )
-from debt_mgmt.server.brokers.live import VenueMark
+from debt_mgmt.server.brokers.live import LiveBroker, PriceFeed, VenueMark
 from debt_mgmt.server.brokers.profiles import PROFILES, VenueProfile
 from tests.support.instruments import linear
 
@@ -63,6 +63,7 @@ class FakeVenue:
         self.modes: dict[str, MarginMode] = {}
         self.executed: dict[str, BrokerFill] = {}
         self.executions: Counter[str] = Counter()
+        self.fills: list[VenueFill] = []
         self.calls: list[str] = []
         """Every call that reached the venue, in order."""
         self.troubles: dict[str, list[Trouble]] = {}
@@ -164,6 +165,14 @@ class FakeVenue:
             hedge=any(one.side is not PositionSide.NET for one in held),
         )
 
+    def trade(
+        self, symbol: str, side: Side, quantity: Decimal, order_id: str, leg: PositionSide = PositionSide.NET
+    ) -> None:
+        """Remember a trade of the account."""
+        number, price = len(self.fills) + 1, self.prices[symbol]
+        fill = VenueFill(f"trade-{number}", order_id, symbol, side, quantity, price, self.clock(), leg, order_id)
+        self.fills.append(fill)
+
     def balance(self, asset: str) -> VenueBalance:
         owed = self.debts.get(asset)
         principal, interest = owed if owed is not None else (None, None)
@@ -193,6 +202,7 @@ class FakeVenue:
             del self.positions[key]
         fill = BrokerFill(f"trade-{len(self.executed) + 1}", quantity, price, fee, "USDT")
         self.executed[order.client_order_id] = fill
+        self.trade(order.symbol, order.side, quantity, order.client_order_id, order.position_side)
         self.executions[order.client_order_id] += 1
         return fill
 
@@ -226,7 +236,7 @@ class FakeBroker:
         self.connected = True
         self.venue.open_brokers += 1
 
-    async def instruments(self, symbols: Sequence[str]) -> list[Instrument]:
+    async def instruments(self, symbols: Sequence[str] = ()) -> list[Instrument]:
         def found() -> list[Instrument]:
             if unknown := [symbol for symbol in symbols if symbol not in self.venue.terms]:
                 raise Rejected(f"no such instrument: {unknown[0]}", reason=RejectionReason.INVALID)
@@ -234,10 +244,17 @@ class FakeBroker:
 
         return await self.venue.answer("instruments", found)
 
-    async def state(self) -> VenueState:
-        return await self.venue.answer("state", self.venue.state)
+    async def state(self, fills_since: datetime | None = None) -> VenueState:
+        def found() -> VenueState:
+            state = self.venue.state()
+            if fills_since is None:
+                return state
+            fills = tuple(one for one in self.venue.fills if one.at >= fills_since)
+            return msgspec.structs.replace(state, fills=fills)
 
-    async def changes(self) -> AsyncIterator[None]:
+        return await self.venue.answer("state", found)
+
+    async def changes(self) -> AsyncGenerator[None, None]:
         while True:
             await self.venue.answer("changes", lambda: None)
             await self.venue.changed.wait()
@@ -291,6 +308,9 @@ class FakeBroker:
 
         return await self.venue.answer("cancel_all", done)
 
+    async def loans(self) -> tuple[VenueBalance, ...]:
+        return ()
+
     async def borrow(self, asset: str, amount: Decimal) -> None:
         raise NotPossible("this venue lends nothing")
 
@@ -327,7 +347,7 @@ class FakeFeed:
 
         return await self.venue.answer("marks", found, ",".join(symbols))
 
-    async def watch(self, symbols: Sequence[str]) -> AsyncIterator[VenueMark]:
+    async def watch(self, symbols: Sequence[str]) -> AsyncGenerator[VenueMark, None]:
         if not self.venue.pushes:
             raise NotPossible("this venue pushes no marks")
         await self.venue.answer("watch", lambda: None, ",".join(symbols))
@@ -358,12 +378,12 @@ class FakeVenues:
     def symbols(self, broker: str) -> tuple[str, ...]:
         return ()
 
-    async def open(self, account: Account) -> FakeBroker:
+    async def open(self, account: Account) -> LiveBroker:
         if self.denied is not None:
             raise self.denied
         return FakeBroker(self.venues[account.broker])
 
-    async def feed(self, broker: str, environment: Environment) -> FakeFeed:
+    async def feed(self, broker: str, environment: Environment) -> PriceFeed:
         return FakeFeed(self.venues[broker])
 
 

@@ -41,7 +41,8 @@ def held(symbol: str, quantity: str | int, entry: str | int | None = None, **mor
     """A position as the venue tells it; `leg` names its side."""
     side = PositionSide(str(more.pop("leg", "NET")))
     numbers = {name: D(value) if value is not None else None for name, value in more.items()}
-    return VenuePosition(symbol, side, D(quantity), D(entry) if entry is not None else None, **numbers)
+    plain = VenuePosition(symbol, side, D(quantity), D(entry) if entry is not None else None)
+    return msgspec.structs.replace(plain, **numbers)
 
 
 def order(

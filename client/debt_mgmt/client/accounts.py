@@ -12,7 +12,9 @@ from debt_mgmt.client.enums import (
     LeveragePath,
     MarginMode,
     PositionMode,
+    Provenance,
     RiskLevel,
+    SyncStatus,
     Testnet,
     TradingState,
 )
@@ -21,6 +23,38 @@ from debt_mgmt.client.methods import Methods, listing, unary
 from debt_mgmt.client.times import Timeout
 from debt_mgmt.client.wire import message, read
 from debt_mgmt.v1 import account_service_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureDrift:
+    """A figure of the service that is too far from the broker's."""
+
+    name: str
+    """Such as `equity` or `liquidation_price bybit:BTCUSDT`."""
+    own_value: Decimal
+    venue_value: Decimal
+    tolerance: Decimal
+    """How far apart they may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountSync:
+    """How well the broker's side of an account is known, and the broker's own figures."""
+
+    status: SyncStatus
+    reason: str | None
+    """Why it is not known, in the broker's words where it gave any."""
+    sync_time: datetime | None
+    """When the state that the account shows was read. None: never."""
+    age: timedelta | None
+    venue_currency: str | None
+    """Currency of the figures below. None: the account's."""
+    venue_equity: Decimal | None
+    venue_initial_margin: Decimal | None
+    venue_maintenance_margin: Decimal | None
+    venue_provenance: Provenance | None
+    drifts: tuple[FigureDrift, ...]
+    """Figures that are further from the broker's than the tolerance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +82,8 @@ class Account:
     close_time: datetime | None
     revision: Revision
     """Last change of the account."""
+    sync: AccountSync | None
+    """How well the broker's side is known. None on SANDBOX."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +96,39 @@ class AccountCreated(Recorded):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseAccountOutcome(Outcome):
     """The account closed, or why not."""
+
+    account: Account
+    """The account afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncDifference:
+    """One figure on which the books and the broker disagreed. The broker's was taken."""
+
+    field: str
+    """Such as `quantity` or `wallet_balance`."""
+    subject: str | None
+    """Symbol or asset that it belongs to. None: the account."""
+    recorded_value: str | None
+    """What the books said. None: they had nothing."""
+    broker_value: str | None
+    """What the broker says. None: it has nothing."""
+    within_tolerance: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncAccountOutcome(Outcome):
+    """What the broker said, or why it was not asked."""
+
+    account: Account
+    """The account afterwards."""
+    differences: tuple[SyncDifference, ...]
+    """Where the books differed from the broker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDryRunOutcome(Outcome):
+    """Dry run as it is now, or why not."""
 
     account: Account
     """The account afterwards."""
@@ -164,6 +233,30 @@ class AccountMethods(Methods):
         """Closes an account for good. Refused while it has positions, reservations or debts."""
         request = message(pb.CloseAccountRequest, request_id=request_id, account_id=account_id, reason=reason)
         return command(self.raw.account.CloseAccount, request, CloseAccountOutcome, timeout)
+
+    @unary
+    def sync_account(
+        self, account_id: str, *, request_id: str | None = None, timeout: Timeout = None
+    ) -> Call[SyncAccountOutcome]:
+        """Reads a TESTNET or LIVE account from its broker now. Raises BrokerUnreachable or BrokerNotReady."""
+        request = message(pb.SyncAccountRequest, request_id=request_id, account_id=account_id)
+        return command(self.raw.account.SyncAccount, request, SyncAccountOutcome, timeout)
+
+    @unary
+    def set_dry_run(
+        self,
+        account_id: str,
+        dry_run: bool,
+        *,
+        reason: str | None = None,
+        request_id: str | None = None,
+        timeout: Timeout = None,
+    ) -> Call[SetDryRunOutcome]:
+        """Lets orders leave for the broker of a TESTNET or LIVE account (False, with a reason), or keeps them here."""
+        request = message(
+            pb.SetDryRunRequest, request_id=request_id, account_id=account_id, dry_run=dry_run, reason=reason
+        )
+        return command(self.raw.account.SetDryRun, request, SetDryRunOutcome, timeout)
 
     @listing
     def brokers(self, *, timeout: Timeout = None) -> Pages[Broker]:

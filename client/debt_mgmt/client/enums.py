@@ -171,7 +171,6 @@ class RefusalReason(WireEnum):
     TRADING_HALTED = "TRADING_HALTED"
     TRADING_REDUCING = "TRADING_REDUCING"
     HOUSE_HALTED = "HOUSE_HALTED"
-    ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     STALE_MARK = "STALE_MARK"
     MISSING_MARK = "MISSING_MARK"
     LEVERAGE_ABOVE_ACCOUNT = "LEVERAGE_ABOVE_ACCOUNT"
@@ -207,6 +206,7 @@ class RefusalReason(WireEnum):
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
     NO_DEBT = "NO_DEBT"
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
+    ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     DRY_RUN = "DRY_RUN"
     CHANGE_PENDING = "CHANGE_PENDING"
 
@@ -225,6 +225,22 @@ class LeveragePath(WireEnum):
     NONE = "NONE"
     ENDPOINT = "ENDPOINT"
     ORDER_PARAMETER = "ORDER_PARAMETER"
+    ACCOUNT_ENDPOINT = "ACCOUNT_ENDPOINT"
+
+
+class SyncStatus(WireEnum):
+    """Whether the broker's side of an account is known."""
+
+    NEVER = "NEVER"
+    FRESH = "FRESH"
+    LOST = "LOST"
+
+
+class Provenance(WireEnum):
+    """Whose number it is."""
+
+    VENUE = "VENUE"
+    OWN = "OWN"
 
 
 class BrokerFeature(WireEnum):

@@ -15,6 +15,7 @@ from debt_mgmt.client.enums import (
     AlertSeverity,
     MarginMode,
     PositionSide,
+    Provenance,
     RiskLevel,
     ShockTarget,
     Side,
@@ -145,6 +146,10 @@ class Position:
     distance_to_liquidation: Decimal | None
     """|liquidation price − mark| ÷ mark; 0 when already past it."""
     open_time: datetime
+    venue_liquidation_price: Decimal | None
+    """The liquidation price that came from the venue. None: none came, or a SANDBOX account."""
+    venue_liquidation_price_provenance: Provenance | None
+    """Whose number that is. None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,19 @@ class LeverageLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VenueRequest:
+    """A change that the venue of a TESTNET or LIVE account was asked for, once."""
+
+    change_id: str
+    state: LeverageState
+    """REQUESTED: not answered yet, look again. CONFIRMED: in force. REFUSED: not in force."""
+    refusal: str | None
+    """The venue's words when REFUSED."""
+    refusal_code: str | None
+    """The venue's code when REFUSED, or NOT_SENT or NOT_CONFIRMED where it gave no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetLeverageOutcome(Outcome):
     """The leverage set, or why not."""
 
@@ -70,6 +83,8 @@ class SetLeverageOutcome(Outcome):
     before: MarginFigures
     after: MarginFigures
     """The account afterwards; when refused, as it would have been."""
+    venue_request: VenueRequest | None
+    """What the venue said. None on SANDBOX, with validate_only, and when the rules refused it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +93,8 @@ class SetMarginModeOutcome(Outcome):
 
     setting: LeverageSetting
     """The symbol's setting afterwards."""
+    venue_request: VenueRequest | None
+    """What the venue said. None on SANDBOX, and when the rules refused it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +107,8 @@ class AdjustIsolatedMarginOutcome(Outcome):
     """Most that could be taken back now, in settlement currency."""
     after: MarginFigures
     """The account afterwards."""
+    venue_request: VenueRequest | None
+    """What the venue said. None on SANDBOX, and when the rules refused it."""
 
 
 class LeverageMethods(Methods):

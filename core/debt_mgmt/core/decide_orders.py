@@ -185,8 +185,7 @@ def moving_quantity(account: Account, command: c.RecordFill, position: Position 
         return quantity
     seen = sync.seen.get(command.order_id) if command.order_id else None
     if seen is not None:
-        before = sync.reported.get(command.order_id, ZERO)
-        quantity = min(quantity, max(ZERO, before + quantity - max(before, seen)))
+        quantity = min(quantity, max(ZERO, sync.reported.get(command.order_id, ZERO) + quantity - seen))
     elif command.filled_at is not None and command.filled_at < sync.at:
         return ZERO
     closes_leg = account.position_mode is PositionMode.HEDGE and (

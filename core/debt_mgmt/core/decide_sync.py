@@ -71,16 +71,29 @@ def record_sync(draft: Draft, command: c.RecordSync) -> None:
     if lost:
         message = f"{account.broker} is in sight again: the account is synced"
         raise_alert(draft, AlertKind.SYNC_RESTORED, Severity.INFO, message, summary, subject=account.broker)
-    if event.changes and not first:
+    surprising = [] if first else [change for change in event.changes if not is_of_plan(account, change)]
+    if surprising:
         raise_alert(
             draft,
             AlertKind.POSITION_CHANGED,
-            Severity.CRITICAL if event.vanished else Severity.WARNING,
-            f"{account.broker} has other positions than were known here: " + "; ".join(map(described, event.changes)),
+            Severity.CRITICAL if any(change.after is None for change in surprising) else Severity.WARNING,
+            f"{account.broker} has other positions than were known here: " + "; ".join(map(described, surprising)),
             summary,
-            subject=", ".join(change.key for change in event.changes),
+            subject=", ".join(change.key for change in surprising),
         )
     drift_events(draft, summary)
+
+
+def is_of_plan(account: Account, change: PositionChange) -> bool:
+    """Whether a step of the running plan explains it: its order was filled, and its fill is not recorded yet."""
+    if account.reduction is None or change.before is None:
+        return False
+    reduced = change.before - (change.after or ZERO)
+    return any(
+        position_key(step.symbol, step.position_side) == change.key
+        and ZERO < -reduced * step.side.sign <= min(step.quantity, abs(change.before))
+        for step in account.reduction.open_steps
+    )
 
 
 def not_live(account: Account) -> Violation:
@@ -143,7 +156,8 @@ class Reading:
             **{key: one for key, one in account.positions.items() if key not in vanished},
             **{position.key: position for position in positions},
         }
-        held, released = self.reservations(after)
+        still_open = {order.order_id for order in state.orders if order.quantity}
+        held, released = self.reservations(after, still_open)
         return e.AccountSynced(
             at=state.at,
             position_mode=self.position_mode,
@@ -156,7 +170,7 @@ class Reading:
             margin_modes=self.margin_modes(),
             reservations=held,
             released=released,
-            cancelled=tuple(key for key in account.cancels if key not in {order.order_id for order in state.orders}),
+            cancelled=tuple(key for key in account.cancels if key not in still_open),
             health=state.health,
             venue_positions=venue_positions,
             seen=self.seen(),
@@ -310,7 +324,9 @@ class Reading:
 
     # Orders
 
-    def reservations(self, positions: dict[str, Position]) -> tuple[tuple[Reservation, ...], tuple[str, ...]]:
+    def reservations(
+        self, positions: dict[str, Position], still_open: set[str]
+    ) -> tuple[tuple[Reservation, ...], tuple[str, ...]]:
         """(held anew or otherwise, ids released) so that margin is held for what is open at the venue, each once."""
         account = self.account
         by_order = {one.order_id: one for one in account.reservations.values() if one.order_id}
@@ -323,7 +339,7 @@ class Reading:
         held: list[Reservation] = []
         for order in self.state.orders:
             name = f"order {order.order_id}"
-            if order.order_id in account.cancels or self.is_newer_here(name) or not order.quantity:
+            if order.order_id in account.cancels or self.is_newer_here(name) or order.order_id not in still_open:
                 continue
             known = by_order.get(order.order_id)
             if known is None and order.client_order_id:
@@ -331,7 +347,6 @@ class Reading:
             reservation = self.reservation(order, known, there)
             if reservation != known:
                 held.append(reservation)
-        still_open = {order.order_id for order in self.state.orders}
         released = tuple(one.reservation_id for key, one in by_order.items() if key not in still_open)
         return tuple(held), released
 

@@ -30,9 +30,9 @@ from debt_mgmt.server.http import HttpServer
 from debt_mgmt.server.journal.journal import Journal
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.live.accounts import LiveAccounts
-from debt_mgmt.server.live.configured import ConfiguredVenues
 from debt_mgmt.server.live.pace import Pace
 from debt_mgmt.server.live.venues import Venues
+from debt_mgmt.server.live.venues_configured import ConfiguredVenues
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for

@@ -22,7 +22,7 @@ ASSET = "[A-Z0-9]{1,20}"
 ASSET_OR_AMOUNT = r"[A-Z0-9]{1,20}|[0-9]{1,15}\.[0-9]{1,12}"
 TIER_AMOUNT = re.compile(r"[0-9]{1,15}(\.[0-9]{1,12})?")
 IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
-SYMBOLS = r"|[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
+SYMBOLS = r"[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
 FEED = r"[a-z]{1,20}|[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
 WEB_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?"
 ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
@@ -144,13 +144,13 @@ class BrokerSection(Section, frozen=True, kw_only=True):
     ] = Decimal("5")
     testnet: Annotated[bool, Key("Use the exchange's test network, where it has one.")] = False
     symbols: Annotated[
-        str,
+        str | None,
         Key(
             "Instruments whose terms and marks are read from the start; others follow when they are held or named.",
             "names with commas between, as BTCUSDT,ETHUSDT",
             pattern=SYMBOLS,
         ),
-    ] = ""
+    ] = None
     url: Annotated[
         str | None,
         Key(

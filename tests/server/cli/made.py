@@ -83,6 +83,7 @@ def account(account_id: str = "demo") -> Account:
         create_time=NOON,
         close_time=None,
         revision=PLACE,
+        sync=None,
     )
 
 
@@ -180,6 +181,8 @@ def position(**changes: Any) -> Position:
         bankruptcy_price=None,
         distance_to_liquidation=None,
         open_time=NOON,
+        venue_liquidation_price=None,
+        venue_liquidation_price_provenance=None,
     )
     return replace(made, **changes)
 

@@ -40,7 +40,7 @@ def paced(**seconds: float) -> Pace:
 
 @asynccontextmanager
 async def live_service(
-    venue: FakeVenue, *, journal: Journal | None = None, pace: Pace = FAST, **flags: str
+    venue: FakeVenue, *, journal: Journal | None = None, pace: Pace = FAST, **flags: Any
 ) -> AsyncIterator[Desk]:
     async with service(journal=journal, venues=FakeVenues(venue), pace=pace, **flags) as desk:
         yield desk

@@ -10,7 +10,7 @@ from debt_mgmt.core.account import Account, AlertKind, Side
 from debt_mgmt.core.venue import VenueOrder
 from debt_mgmt.server.brokers.broker import BrokerFault, Rejected, RejectionReason
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import account_service_pb2, margin_service_pb2, rejections_pb2
+from debt_mgmt.v1 import account_service_pb2, margin_service_pb2, rejections_pb2, types_pb2
 from tests.server.live.desk import BTC, D, is_fresh, kinds, live_service, open_live, paced, until
 from tests.support.live_broker import TIMED_OUT, UNREACHABLE, FakeVenue
 from tests.support.service import Desk
@@ -245,14 +245,37 @@ async def test_close_position_leaves_as_a_reduce_only_order(levered: FakeVenue) 
         assert levered.quantity("BTCUSDT") == D("0.6")
 
 
-async def test_a_fill_that_an_engine_reports_counts_at_once_and_never_twice(venue: FakeVenue) -> None:
+async def report(desk: Desk, order_id: str) -> Any:
+    """An engine tells of a fill, without saying when it was."""
+    number = desk.request_id()
+    return await desk.margin.RecordFill(
+        margin_service_pb2.RecordFillRequest(
+            request_id=number,
+            account_id="alice",
+            symbol="BTCUSDT",
+            side=types_pb2.SIDE_BUY,
+            quantity="0.2",
+            price="50000",
+            fill_id=f"fill-{number}",
+            order_id=order_id,
+            fee="0",
+        )
+    )
+
+
+@pytest.mark.parametrize("told_first", [True, False], ids=["before the venue is read", "after it"])
+async def test_a_fill_that_an_engine_reports_counts_at_once_and_never_twice(venue: FakeVenue, told_first: bool) -> None:
     venue.hold("BTCUSDT", "0.1", "50000")
     async with live_service(venue, pace=paced(poll_seconds=60.0)) as desk:
         await open_live(desk)
         venue.hold("BTCUSDT", "0.3", "50000")
-        answer = await desk.fill("alice", 1, "0.2", "BTCUSDT", "50000")
+        venue.trade(BTC, Side.BUY, D("0.2"), "order-7")
+        if not told_first:
+            await synced_after(desk)
+            assert desk.engine.account("alice").positions[BTC].quantity == D("0.3")
+        answer = await report(desk, "order-7")
         assert answer.accepted and answer.position.quantity == "0.3"
         await synced_after(desk)
         account = desk.engine.account("alice")
         assert account.positions[BTC].quantity == D("0.3")
-        assert AlertKind.POSITION_CHANGED not in kinds(account)
+        assert (AlertKind.POSITION_CHANGED in kinds(account)) is not told_first

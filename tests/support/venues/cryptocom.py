@@ -182,7 +182,7 @@ class CryptocomSimulator(VenueSimulator):
     @answers("POST", f"{V1}/private/get-currency-networks", private=True)
     def currency_networks(self, asked: Asked) -> Any:
         assets = {listing.base for listing in self.book.listings.values()} | {"USD", "USDT"}
-        networks = {
+        networks: dict[str, Any] = {
             asset: {"full_name": asset, "default_network": None, "network_list": []} for asset in sorted(assets)
         }
         return said(asked, {"update_time": millis(self.book.now()), "currency_map": networks})

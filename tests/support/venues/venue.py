@@ -434,6 +434,8 @@ class VenueSimulator:
             given = getattr(self, found[0].name)(asked)
         except Refused as refused:
             return self.refusal(refused, asked)
+        except ValueError as error:  # a word that the venue does not know
+            return self.refusal(Refused(Why.BAD_VALUE, str(error)), asked)
         return given if isinstance(given, Answer) else Answer(given)
 
     def next_fault(self, asked: Asked) -> Fault | None:

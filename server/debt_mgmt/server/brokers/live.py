@@ -39,8 +39,8 @@ class LiveBroker(Broker, Protocol):
     def changes(self) -> AsyncGenerator[None, None]:
         """Yields whenever the venue pushes that the account changed, with no content: read `state` then.
 
-        To be closed when it is no longer listened to. Raises Unreachable when the connection drops, and NotPossible where
-        the venue pushes nothing.
+        To be closed when it is no longer listened to. Raises Unreachable when the connection drops, and NotPossible
+        where the venue pushes nothing.
         """
 
     async def set_leverage(self, symbol: str, leverage: Decimal) -> Decimal:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import Account, MarginClient, MarginStatus, Position, RiskLevel, RiskLimitsStatus, TradingState
+from debt_mgmt.server.cli import live
 from debt_mgmt.server.cli.gauge import gauge, ticks_of
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask
@@ -96,12 +97,22 @@ def positions(
     ask(output, target, work)
 
 
-def accounts(
+accounts = typer.Typer(help="List accounts by id; open, sync and switch them.", invoke_without_command=True)
+accounts.command("create")(live.create)
+accounts.command("sync")(live.sync)
+accounts.command("dry-run")(live.dry_run)
+
+
+@accounts.callback()
+def list_accounts(
+    context: typer.Context,
     closed: Annotated[bool, typer.Option("--closed", help="Closed ones too.")] = False,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """List accounts by id."""
+    """List accounts by id; open, sync and switch them."""
+    if context.invoked_subcommand is not None:
+        return
     output = Output(as_json)
 
     async def work(client: MarginClient) -> None:
@@ -113,7 +124,7 @@ def accounts(
                 one.account_id,
                 one.owner,
                 one.broker,
-                one.environment.value,
+                one.environment.value + (" dry run" if one.dry_run else ""),
                 ", ".join(f"{amount(balance.amount)} {balance.asset}" for balance in one.balances) or "none",
                 level_text(one.level),
                 "CLOSED" if one.close_time is not None else state_text(one.trading_state),
@@ -194,6 +205,8 @@ def detail_of(
     parts: list[RenderableType] = [heading]
     if one.trading_state_reason:
         parts.append(Text(f"{one.trading_state.value}: {one.trading_state_reason}", "yellow"))
+    if about.sync is not None:
+        parts.append(live.sync_text(about))
     if one.stale:
         parts.append(Text(f"prices missing or too old: {', '.join(one.stale_symbols)}", "bold magenta"))
     parts += [Text(""), bar_of(one), Text(""), working(one), positions_table(held, narrow=narrow)]

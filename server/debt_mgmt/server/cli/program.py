@@ -9,6 +9,7 @@ from debt_mgmt.server.cli.check import InOrder, check_order, what_if
 from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
 from debt_mgmt.server.cli.funds import funds, history, pnl
+from debt_mgmt.server.cli.live import brokers
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
 from debt_mgmt.server.cli.serve import serve
@@ -33,7 +34,8 @@ app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)
-app.command(rich_help_panel=LOOK)(accounts)
+app.add_typer(accounts, name="accounts", rich_help_panel=LOOK)
+app.command(rich_help_panel=LOOK)(brokers)
 app.command(rich_help_panel=LOOK)(funds)
 app.command(rich_help_panel=LOOK)(debt)
 app.command(rich_help_panel=LOOK)(pnl)

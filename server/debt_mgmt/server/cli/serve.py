@@ -1,6 +1,7 @@
 """`debt-mgmt serve`: runs the service, and says where it listens and what it protects from."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +34,13 @@ def serve(
         int | None, typer.Option(help="Where /metrics and /health listen; 0 takes a free one.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Add the sandbox account demo on a simulated market.")] = False,
+    feed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXCHANGE:SYMBOL,…",
+            help="Price sandbox accounts by an exchange's public marks: bybit:BTCUSDT,ETHUSDT; repeatable.",
+        ),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow an address that other machines reach, in the clear.")
     ] = False,
@@ -45,6 +53,7 @@ def serve(
         "server.address": address,
         "server.metrics_port": metrics_port,
         "server.insecure": "true" if insecure else None,
+        "prices.feeds": feeds_of(feed) if feed else None,
     }
     settings = settings_or_exit(output, config, {path: str(said) for path, said in flags.items() if said is not None})
 
@@ -74,6 +83,17 @@ def serve(
         if taken:
             output.say("Choose other ports with --address and --metrics-port; port 0 takes a free one.")
         raise typer.Exit(Exit.USAGE) from None
+
+
+def feeds_of(given: list[str]) -> str:
+    """`bybit:BTCUSDT,ETHUSDT` and the like, as the setting prices.feeds is written."""
+    feeds: dict[str, list[str]] = {}
+    for one in given:
+        exchange, colon, symbols = one.partition(":")
+        if not colon or not symbols:
+            raise typer.BadParameter(f"{one!r} is no feed: write bybit:BTCUSDT,ETHUSDT", param_hint="--feed")
+        feeds.setdefault(exchange, []).append(symbols)
+    return "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(','.join(named))}" for name, named in feeds.items()) + "}"
 
 
 def placed(settings: Settings) -> Settings:
@@ -144,6 +164,8 @@ def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
     places.add_row("journal", Text(journal_of(settings)))
     http = f"http://{target_of(host, metrics_port)}"
     places.add_row("metrics", f"{http}/metrics   {http}/health")
+    for exchange, symbols in settings.prices.feeds.items():
+        places.add_row("prices", Text(f"{symbols.replace(',', ', ')} from {exchange}'s public marks"))
     on = Text("\n").join(Text(words) for _, is_on, words in protections(settings.risk) if is_on)
     off = ", ".join(words for _, is_on, words in protections(settings.risk) if not is_on)
     places.add_row("protects", on)

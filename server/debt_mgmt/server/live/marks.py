@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -145,8 +146,9 @@ class VenueMarks:
         """Take marks until the stream breaks off, which raises a BrokerFault, or until other instruments are wanted."""
 
         async def take_each() -> None:
-            async for mark in feed.watch(symbols):
-                self.take(mark)
+            async with aclosing(feed.watch(symbols)) as pushed:
+                async for mark in pushed:
+                    self.take(mark)
 
         taking = asyncio.create_task(take_each())
         regrouped = asyncio.create_task(self.regroup.wait())

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Collection, Iterable
+from contextlib import aclosing
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from debt_mgmt.core import commands as c
@@ -187,9 +189,10 @@ class Supervisor:
         wait = self.pace.backoff_seconds_min
         while True:
             try:
-                async for _ in broker.changes():
-                    wait = self.pace.backoff_seconds_min
-                    self.nudge()
+                async with aclosing(broker.changes()) as changes:
+                    async for _ in changes:
+                        wait = self.pace.backoff_seconds_min
+                        self.nudge()
             except NotPossible:
                 return
             except BrokerFault as fault:
@@ -221,14 +224,29 @@ class Supervisor:
         end = asyncio.get_running_loop().time() + self.pace.quiet_seconds
         while True:
             before = reductions.orders_sent(self.account_id)
-            state = await self.answered(broker.state(), "reading the account", self.pace.call_seconds)
+            state = await self.explained(broker)
             if reductions.orders_sent(self.account_id) == before or asyncio.get_running_loop().time() > end:
                 return state
             await reductions.certain(self.account_id, self.pace.quiet_seconds)
 
+    async def explained(self, broker: LiveBroker) -> VenueState:
+        """The venue's state; where positions differ from the books, with the trades that led to it.
+
+        By these a fill that an engine reports later is known to be counted already.
+        """
+        seconds, doing = self.pace.call_seconds, "reading the account"
+        state = await self.answered(broker.state(), doing, seconds)
+        account = self.account
+        if account.sync is None or account.sync.at is None:
+            return state
+        there = {(one.symbol, one.quantity) for one in state.positions if one.quantity}
+        if there == {(one.symbol, one.quantity) for one in account.positions.values()}:
+            return state
+        return await self.answered(broker.state(account.sync.at - FILLS_OVERLAP), doing, seconds)
+
     async def take_over(self, broker: LiveBroker, state: VenueState, requests: list[Requested]) -> None:
         """Record what the venue says. Instruments and prices come first, so that it can be judged at once."""
-        symbols = {one.symbol for one in (*state.positions, *state.orders)}
+        symbols = {one.symbol for one in state.positions} | {one.symbol for one in state.orders}
         await self.furnish(broker, symbols)
         marks = self.marks()
         configured = self.live.venues.symbols(self.account.broker)
@@ -346,6 +364,8 @@ class Supervisor:
         await self.engine.submit_house(c.PutInstrument(instrument), request_id="", actor=SYSTEM)
 
 
+FILLS_OVERLAP = timedelta(seconds=60)
+"""Trades are asked for from a little before the last read: clocks differ, and some trades are told late."""
 SYNC_DIGEST = b"SyncAccount"
 RENEWED_AT = 0.5
 """Share of the age that a state may have, after which one that differs in nothing is journaled all the same."""

@@ -59,10 +59,17 @@ async def end_of(engine: "Engine", account_id: str, change: VenueChange, positio
         rows = await engine.journal.list_rows(account_id=account_id, after=(shard, position), limit=ROWS_TOGETHER)
         for row in rows:
             event = CODEC.decode_event(row.payload)
-            if isinstance(event, e.VenueChangeRefused) and event.change.change_id == change.change_id:
-                return event
-            done = isinstance(event, e.LeverageSet | e.MarginModeSet | e.IsolatedMarginAdjusted)
-            if done and event.change_id == change.change_id:
+            if change_ended_by(event) == change.change_id:
                 return event
         assert rows, f"change {change.change_id} of {account_id} is neither pending nor ended"
         position = rows[-1].position
+
+
+def change_ended_by(event: e.AccountEvent) -> str:
+    """The id of the change that an event ended; empty for an event of another kind."""
+    match event:
+        case e.VenueChangeRefused(change=change):
+            return change.change_id
+        case e.LeverageSet() | e.MarginModeSet() | e.IsolatedMarginAdjusted():
+            return event.change_id
+    return ""

@@ -23,12 +23,15 @@ class ConfiguredVenues:
         client_config: Mapping[str, Any] | None = None,
     ) -> None:
         self.environment = environment
-        self.sections: dict[str, BrokerSection] = {name: getattr(brokers, name) for name in brokers.__struct_fields__}
-        self.exchanges = Exchanges(
-            {name: ExchangeSettings(one.enabled, one.testnet, one.url or "") for name, one in self.sections.items()},
-            environment,
-            client_config,
-        )
+        named: dict[str, BrokerSection] = {name: getattr(brokers, name) for name in brokers.__struct_fields__}
+        self.named = {
+            name: tuple(f"{name}:{symbol}" for symbol in broker.symbols.split(",")) if broker.symbols else ()
+            for name, broker in named.items()
+        }
+        settings = {
+            name: ExchangeSettings(broker.enabled, broker.testnet, broker.url or "") for name, broker in named.items()
+        }
+        self.exchanges = Exchanges(settings, environment, client_config)
 
     def problem(self, broker: str, environment: Environment) -> str:
         problem = self.exchanges.problem(broker, environment)
@@ -41,8 +44,7 @@ class ConfiguredVenues:
         return ""
 
     def symbols(self, broker: str) -> tuple[str, ...]:
-        named = self.sections[broker].symbols
-        return tuple(f"{broker}:{symbol}" for symbol in named.split(",")) if named else ()
+        return self.named[broker]
 
     async def open(self, account: Account) -> LiveBroker:
         return await self.exchanges.open(account)
