@@ -317,7 +317,11 @@ async def test_a_week_on_the_recorded_tape_is_told_in_parts_that_sum_to_the_chan
     assert len(tape) == 48
     journal = MemoryJournal()
     ends: dict[int, Decimal] = {}
-    async with service(journal=journal, clock=clock, prices__deviation_guard="0.9") as desk:
+    guards = {
+        "prices__deviation_guard": "0.9",
+        "prices__collateral_guard": "0.9",
+    }  # the tape begins anew every two days
+    async with service(journal=journal, clock=clock, **guards) as desk:  # type: ignore[arg-type]
         await desk.engine.submit_house(SetAssetRule(AssetRule("ETH", priced_by="ETHUSD")), request_id="", actor=SYSTEM)
         for asset, annual_rate in RATES.items():
             await lend(desk, asset, annual_rate, "okx_hourly")

@@ -17,7 +17,7 @@ from tests.server.rpc.edge import RULES, Edge
 
 D = Decimal
 NINE = datetime(2026, 3, 2, 9, 20, tzinfo=UTC)
-CODEC = Codec(e.AccountEvent, type(None))  # type: ignore[type-abstract, arg-type, var-annotated]
+CODEC = Codec(e.AccountEvent, type(None))  # type: ignore[var-annotated]
 
 
 async def started(journal: MemoryJournal, at: datetime) -> Edge:

@@ -145,7 +145,7 @@ class Engine:
         self.house_shard = Shard(
             0,
             self.journal,
-            lambda house, command, context: decide_house(house, command, context.at),
+            self.decide_house,
             apply_house,
             Codec(e.HouseEvent, House),
             self.clock,
@@ -312,6 +312,13 @@ class Engine:
                 self.actors.clear()
             text = self.actors[actor] = msgspec.json.encode(actor).decode()
         return text
+
+    def decide_house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
+        if isinstance(command, c.PublishFundingRate) and command.mark is None:
+            mark = self.marks.get(command.symbol)
+            if mark is not None and context.at - mark.received_at <= self.risk.mark_max_age:
+                command = msgspec.structs.replace(command, mark=mark.price)
+        return decide_house(house, command, context.at)
 
     def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
         world = World(
