@@ -69,7 +69,7 @@ async def test_a_rate_without_its_time_or_its_price_settles_nobody(hour: int, fi
         assert answer.accepted is (reason == "")
 
 
-def reason_name(reason: int) -> str:
+def reason_name(reason: rejections_pb2.RefusalReason.ValueType) -> str:
     return rejections_pb2.RefusalReason.Name(reason).removeprefix("REFUSAL_REASON_")
 
 

@@ -64,6 +64,8 @@ async def test_a_loan_is_charged_by_the_sweep_at_every_full_hour() -> None:
         await marks(edge)
         await edge.engine.sweep()
     assert await charged(journal) == ["02 09:20", "02 10:00", "02 11:00"]
+    shown = edge.engine.metrics_snapshot()
+    assert (shown.debts, shown.interest_charges) == ({"USDT": 1}, 3)
     await edge.engine.stop()
 
 

@@ -476,8 +476,26 @@ AccountEvent = (
     | FundingSettled
     | CommandRefused
 )
-HouseEvent = InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed | CommandRefused
-AnyEvent = AccountEvent | InstrumentPut | AssetRuleSet | BorrowRateSet | FundingRatePublished | ResetScheduleSet | TradingHalted | TradingResumed
+HouseEvent = (
+    InstrumentPut
+    | AssetRuleSet
+    | BorrowRateSet
+    | FundingRatePublished
+    | ResetScheduleSet
+    | TradingHalted
+    | TradingResumed
+    | CommandRefused
+)
+AnyEvent = (
+    AccountEvent
+    | InstrumentPut
+    | AssetRuleSet
+    | BorrowRateSet
+    | FundingRatePublished
+    | ResetScheduleSet
+    | TradingHalted
+    | TradingResumed
+)
 
 
 def kind_of(event: Event) -> str:
