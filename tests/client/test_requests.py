@@ -464,6 +464,15 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     ("instruments", (), {"symbols": ["A"]}, "ListInstruments", {**PAGE, "symbols": ["A"]}, "Instrument"),
     ("marks", (), {}, "ListMarks", PAGE, "Mark"),
     (
+        "publish_funding_rate",
+        ("BTCUSDT", "0.0001", NOON),
+        {**ID, "mark_price": 50000},
+        "PublishFundingRate",
+        {**ID, "symbol": "BTCUSDT", "rate": "0.0001", "funding_time": SENT_NOON, "mark_price": "50000"},
+        "FundingRateOutcome",
+    ),
+    ("funding_rates", (), {"symbols": ["A"]}, "ListFundingRates", {**PAGE, "symbols": ["A"]}, "FundingRate"),
+    (
         "publish_marks",
         ({"BTCUSDT": 50000},),
         {},

@@ -63,6 +63,7 @@ OTHER_NAMES = {
     "HaltOutcome": "HaltTradingResponse",
     "ResumeOutcome": "ResumeTradingResponse",
     "InstrumentPut": "PutInstrumentResponse",
+    "FundingRateOutcome": "PublishFundingRateResponse",
     "MarksPublished": "PublishMarksResponse",
 }
 """Values that are named otherwise than their message."""

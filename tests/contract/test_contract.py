@@ -21,13 +21,14 @@ GENERATED = PROJECT / "client" / "debt_mgmt" / "v1"
 METHODS = {
     "AccountService": "CreateAccount GetAccount ListAccounts CloseAccount SyncAccount SetDryRun ListBrokers",
     "MarginService": "GetPortfolio GetMarginStatus ListPositions CheckOrder BatchCheckOrders StreamCheckOrders "
-    "ReserveMargin ReleaseReservation ListReservations RecordFill ClosePosition SimulateMargin WatchMargin "
+    "ReserveMargin ReleaseReservation ListReservations RecordFill PlaceOrder CancelOrder ListOrders ClosePosition "
+    "SimulateMargin WatchMargin "
     "ListLiquidations",
     "LeverageService": "GetLeverage ListLeverage SetLeverage SetMarginMode AdjustIsolatedMargin ListLeverageLimits",
     "DebtService": "Borrow Repay GetDebtSummary ListDebts ListInterestCharges ListBorrowRates",
     "FundService": "GetFunds Deposit Withdraw ResetFunds ListFundHistory",
     "RiskService": "GetRiskLimits SetRiskLimits HaltTrading ResumeTrading ListAlerts AcknowledgeAlert",
-    "MarketService": "PutInstrument ListInstruments PublishMarks ListMarks",
+    "MarketService": "PutInstrument ListInstruments PublishMarks ListMarks PublishFundingRate ListFundingRates",
     "AuditService": "ListAuditEvents ExplainEvent VerifyAudit",
 }
 # Marks are not journaled, so there is nothing that a request_id could repeat.

@@ -152,7 +152,7 @@ def test_an_overdrawn_asset_is_bought_back_at_the_ratio_and_said_so() -> None:
     )
     assert (event.bought_amount, event.sold_asset) == (D("0.02"), "USDT")
     assert event.sold_amount == D("1025.641025641026"), "1,000 ÷ 0.975, rounded up"
-    assert (event.bought_value, event.sold_value, event.reason) == (1_000, event.sold_amount, "asked")
+    assert (event.bought_value, event.sold_value, event.reason) == (D(1_000), event.sold_amount, "asked")
     assert [mark.symbol for mark in event.marks] == ["BTCUSDT"]
     assert desk.account().balances == {"USDT": 5_000 - event.sold_amount, "BTC": 0}
 
@@ -176,7 +176,7 @@ def test_what_is_not_enough_is_sold_all_the_same() -> None:
 def test_a_named_asset_alone_is_sold() -> None:
     desk = overdrawn(USDT="5000", USDC="5000")
     desk.do("alice", c.ConvertAssets("BTC", "USDC"))
-    assert (desk.account().balances["USDT"], desk.account().balances["BTC"]) == (5_000, 0)
+    assert (desk.account().balances["USDT"], desk.account().balances["BTC"]) == (D(5_000), D(0))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_longs_pay_a_positive_rate_and_shorts_receive_it(side: str, rate: str, a
     desk = desk_with()
     desk.fill("alice", side, 1)
     (event,) = settle(desk, rate=rate)
-    assert (event.amount, event.value, event.notional) == (amount, amount, 50_000)
+    assert (event.amount, event.value, event.notional) == (D(amount), D(amount), D(50_000))
     assert desk.account().balances["USDT"] == 100_000 + amount
     assert desk.figures().equity == 100_000 + amount
 
@@ -77,7 +77,7 @@ def test_only_what_was_held_at_the_instant_counts_however_late_the_rate_comes() 
     desk.now = FOUR + timedelta(hours=1)
     desk.fill("alice", "sell", 7)
     (event,) = settle(desk)
-    assert (event.quantity, event.amount) == (3, -15)
+    assert (event.quantity, event.amount) == (D(3), D(-15))
 
 
 def test_what_was_opened_after_the_instant_pays_nothing() -> None:
@@ -118,6 +118,10 @@ def test_funding_of_a_losing_long_can_raise_the_level() -> None:
 
 def test_rates_are_published_in_order_and_each_once() -> None:
     desk = desk_with()
+    early = desk.house_do(c.PublishFundingRate("BTCUSDT", D("0.0001"), D(50_000), FOUR))
+    assert reasons(early) == ["NOT_SUPPORTED"], "its time has not come"
+    desk.now = FOUR + timedelta(seconds=1)
+    assert reasons(desk.house_do(c.PublishFundingRate("BTCUSDT", D("0.0001"), None, FOUR))) == ["MISSING_MARK"]
     assert len(desk.house_do(c.PublishFundingRate("BTCUSDT", D("0.0001"), D(50_000), FOUR))) == 1
     assert desk.house_do(c.PublishFundingRate("BTCUSDT", D("0.0001"), D(50_000), FOUR)) == ()
     again = desk.house_do(c.PublishFundingRate("BTCUSDT", D("0.0002"), D(50_000), FOUR))

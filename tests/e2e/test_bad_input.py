@@ -520,6 +520,18 @@ CASES: list[Case] = [
     Case("RiskService/ResumeTrading", risk.ResumeTradingRequest(request_id="r", owner=""), ["owner"]),
     Case("MarketService/PutInstrument", market.PutInstrumentRequest(request_id="r"), ["instrument"]),
     Case(
+        "MarketService/PublishFundingRate",
+        market.PublishFundingRateRequest(
+            request_id="r", symbol="BTCUSDT", rate="much", funding_time=Timestamp(seconds=61), mark_price="0"
+        ),
+        ["funding_time", "mark_price", "rate"],
+    ),
+    Case(
+        "MarketService/PublishFundingRate",
+        market.PublishFundingRateRequest(request_id="r", rate="0.0001"),
+        ["funding_time", "symbol"],
+    ),
+    Case(
         "LeverageService/SetLeverage",
         leverage.SetLeverageRequest(**at(symbol="BTCUSDT", leverage="2", broker="okx")),
         ["broker"],

@@ -116,10 +116,11 @@ READS: list[tuple[str, Message]] = [
     ("RiskService/ListAlerts", risk_service_pb2.ListAlertsRequest(account_id="mixed")),
     ("MarketService/ListInstruments", market_service_pb2.ListInstrumentsRequest()),
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
+    ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
     ("AuditService/ListAuditEvents", audit_service_pb2.ListAuditEventsRequest(account_id="mixed")),
 ]
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
-SEVERAL |= {"MarketService/ListMarks"}
+SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

@@ -10,6 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import debt_service_pb2, margin_service_pb2, risk_service_pb2, types_pb2
@@ -30,6 +31,15 @@ class Case(NamedTuple):
     fields: dict[str, Any]
     other: dict[str, Any]
     accepted: bool = True
+
+
+FUNDING = {
+    "symbol": "ETHUSDT",
+    "rate": "0.0001",
+    "funding_time": Timestamp(seconds=1772438400),
+    "mark_price": "2500",
+}
+"""Of 08:00 on the day that the clock of these tests shows."""
 
 
 async def nothing(desk: Desk, account_id: str) -> dict[str, Any]:
@@ -134,6 +144,7 @@ CASES = [
     Case("RiskService/HaltTrading", of_nobody, {"owner": "idle", "reason": "drill"}, {"owner": "idler"}),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),
     Case("RiskService/ResumeTrading", nothing, {}, {"reason": "again"}, False),
+    Case("MarketService/PublishFundingRate", of_nobody, FUNDING, {"rate": "0.0002"}),
     Case("MarketService/PutInstrument", of_nobody, {"instrument": inverse_contract()}, {"instrument": "lot"}),
 ]
 

@@ -17,7 +17,7 @@ from tests.server.rpc.edge import RULES, Edge
 
 D = Decimal
 NINE = datetime(2026, 3, 2, 9, 20, tzinfo=UTC)
-CODEC = Codec(e.AccountEvent, type(None))  # type: ignore[type-abstract, arg-type, var-annotated]
+CODEC = Codec(e.AccountEvent, type(None))  # type: ignore[var-annotated]
 
 
 async def started(journal: MemoryJournal, at: datetime) -> Edge:
@@ -64,6 +64,8 @@ async def test_a_loan_is_charged_by_the_sweep_at_every_full_hour() -> None:
         await marks(edge)
         await edge.engine.sweep()
     assert await charged(journal) == ["02 09:20", "02 10:00", "02 11:00"]
+    shown = edge.engine.metrics_snapshot()
+    assert (shown.debts, shown.interest_charges) == ({"USDT": 1}, 3)
     await edge.engine.stop()
 
 

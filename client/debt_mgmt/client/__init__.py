@@ -129,6 +129,8 @@ from debt_mgmt.client.leverage import (
 from debt_mgmt.client.liquidations import ClosePositionOutcome, Liquidation, LiquidationStep
 from debt_mgmt.client.margin import MarginStatus, Portfolio
 from debt_mgmt.client.market import (
+    FundingRate,
+    FundingRateOutcome,
     Instrument,
     InstrumentPut,
     Marks,
@@ -241,6 +243,8 @@ __all__ = [
     "Instrument",
     "InstrumentKind",
     "InstrumentNotFound",
+    "FundingRate",
+    "FundingRateOutcome",
     "InstrumentPut",
     "InsufficientMargin",
     "InterestCharge",

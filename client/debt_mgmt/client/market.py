@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from debt_mgmt.client.answers import Answer, Recorded
+from debt_mgmt.client.answers import Answer, Outcome, Recorded
 from debt_mgmt.client.call import Call, Pages, command, pages, whole
 from debt_mgmt.client.decimals import Number, decimal, optional_decimal
 from debt_mgmt.client.enums import InstrumentKind, MarkClock, QuarantineReason
@@ -177,6 +177,26 @@ class MarksPublished(Answer):
     """The first 100 held back."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingRate:
+    """What longs pay shorts at one instant, as a share of the notional; below zero shorts pay."""
+
+    symbol: str
+    rate: Decimal
+    mark_price: Decimal
+    """Price that the notional is counted at."""
+    funding_time: datetime
+    """Positions held then are settled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FundingRateOutcome(Outcome):
+    """The rate as it is settled, or why not."""
+
+    funding_rate: FundingRate | None
+    """None when refused."""
+
+
 class MarketMethods(Methods):
     """Defines instruments and gives prices."""
 
@@ -225,6 +245,37 @@ class MarketMethods(Methods):
         """The latest mark prices by symbol; only those in `symbols`, where any are named."""
         request = pb.ListMarksRequest(symbols=symbols)
         return pages(self.raw.market.ListMarks, request, lambda page: page.marks, Mark, timeout)
+
+    @unary
+    def publish_funding_rate(
+        self,
+        symbol: str,
+        rate: Number,
+        funding_time: datetime,
+        *,
+        mark_price: Number | None = None,
+        request_id: str | None = None,
+        timeout: Timeout = None,
+    ) -> Call[FundingRateOutcome]:
+        """Gives the funding rate of an instrument at a full hour that has come; above zero longs pay.
+
+        Every account that held the instrument then is settled, once. Without a price the latest mark counts.
+        """
+        request = message(
+            pb.PublishFundingRateRequest,
+            request_id=request_id,
+            symbol=symbol,
+            rate=decimal(rate, "rate"),
+            funding_time=funding_time,
+            mark_price=optional_decimal(mark_price, "mark_price"),
+        )
+        return command(self.raw.market.PublishFundingRate, request, FundingRateOutcome, timeout)
+
+    @listing
+    def funding_rates(self, *, symbols: Sequence[str] = (), timeout: Timeout = None) -> Pages[FundingRate]:
+        """Funding rates by symbol, the newest first; only of `symbols`, where any are named."""
+        request = pb.ListFundingRatesRequest(symbols=symbols)
+        return pages(self.raw.market.ListFundingRates, request, lambda page: page.funding_rates, FundingRate, timeout)
 
 
 def mark_requests(marks: Marks, clock: MarkClock | str, settle: bool) -> list[pb.PublishMarksRequest]:

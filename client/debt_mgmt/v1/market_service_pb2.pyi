@@ -4,6 +4,7 @@ isort:skip_file
 Instruments and their mark prices."""
 
 from collections import abc as _abc
+from debt_mgmt.v1 import rejections_pb2 as _rejections_pb2
 from debt_mgmt.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -533,3 +534,203 @@ class ListMarksResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMarksResponse: _TypeAlias = ListMarksResponse  # noqa: Y015
+
+@_typing.final
+class FundingRate(_message.Message):
+    """What longs pay shorts at one instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    MARK_PRICE_FIELD_NUMBER: _builtins.int
+    FUNDING_TIME_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    """Instrument."""
+    rate: _builtins.str
+    """Share of the notional; below zero shorts pay longs."""
+    mark_price: _builtins.str
+    """Price that the notional is counted at."""
+    @_builtins.property
+    def funding_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant: positions held then are settled."""
+
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+        rate: _builtins.str = ...,
+        mark_price: _builtins.str = ...,
+        funding_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["funding_time", b"funding_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["funding_time", b"funding_time", "mark_price", b"mark_price", "rate", b"rate", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FundingRate: _TypeAlias = FundingRate  # noqa: Y015
+
+@_typing.final
+class PublishFundingRateRequest(_message.Message):
+    """Gives a funding rate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    FUNDING_TIME_FIELD_NUMBER: _builtins.int
+    MARK_PRICE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    symbol: _builtins.str
+    """Instrument."""
+    rate: _builtins.str
+    """Share of the notional that longs pay; below zero shorts pay."""
+    mark_price: _builtins.str
+    """Price that the notional is counted at. Absent: the latest mark price."""
+    @_builtins.property
+    def funding_time(self) -> _timestamp_pb2.Timestamp:
+        """The instant: a full hour that has come."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        rate: _builtins.str = ...,
+        funding_time: _timestamp_pb2.Timestamp | None = ...,
+        mark_price: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mark_price", b"_mark_price", "funding_time", b"funding_time", "mark_price", b"mark_price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mark_price", b"_mark_price", "funding_time", b"funding_time", "mark_price", b"mark_price", "rate", b"rate", "request_id", b"request_id", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mark_price: _TypeAlias = _typing.Literal["mark_price"]  # noqa: Y015
+    _WhichOneofArgType__mark_price: _TypeAlias = _typing.Literal["_mark_price", b"_mark_price"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mark_price) -> _WhichOneofReturnType__mark_price | None: ...
+
+Global___PublishFundingRateRequest: _TypeAlias = PublishFundingRateRequest  # noqa: Y015
+
+@_typing.final
+class PublishFundingRateResponse(_message.Message):
+    """The rate, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    FUNDING_RATE_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it is taken, or was before; accounts are settled. False: it was refused, see `violations`."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def funding_rate(self) -> Global___FundingRate:
+        """The rate as it is settled. Absent when refused."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        funding_rate: Global___FundingRate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "funding_rate", b"funding_rate", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "funding_rate", b"funding_rate", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishFundingRateResponse: _TypeAlias = PublishFundingRateResponse  # noqa: Y015
+
+@_typing.final
+class ListFundingRatesRequest(_message.Message):
+    """Asks for funding rates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SYMBOLS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0: 100, at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty: the first page."""
+    @_builtins.property
+    def symbols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these symbols. Empty: all."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        symbols: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "symbols", b"symbols"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFundingRatesRequest: _TypeAlias = ListFundingRatesRequest  # noqa: Y015
+
+@_typing.final
+class ListFundingRatesResponse(_message.Message):
+    """Funding rates by symbol, the newest first; of each instrument the last 200 are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    FUNDING_RATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def funding_rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___FundingRate]:
+        """The rates."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        funding_rates: _abc.Iterable[Global___FundingRate] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "funding_rates", b"funding_rates", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFundingRatesResponse: _TypeAlias = ListFundingRatesResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class MarketServiceStub(object):
                 request_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksRequest.SerializeToString,
                 response_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksResponse.FromString,
                 _registered_method=True)
+        self.PublishFundingRate = channel.unary_unary(
+                '/debt_mgmt.v1.MarketService/PublishFundingRate',
+                request_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateResponse.FromString,
+                _registered_method=True)
+        self.ListFundingRates = channel.unary_unary(
+                '/debt_mgmt.v1.MarketService/ListFundingRates',
+                request_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesResponse.FromString,
+                _registered_method=True)
 
 
 class MarketServiceServicer(object):
@@ -90,6 +100,21 @@ class MarketServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PublishFundingRate(self, request, context):
+        """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
+        receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFundingRates(self, request, context):
+        """Lists funding rates by symbol, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MarketServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +137,16 @@ def add_MarketServiceServicer_to_server(servicer, server):
                     servicer.ListMarks,
                     request_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksRequest.FromString,
                     response_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksResponse.SerializeToString,
+            ),
+            'PublishFundingRate': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishFundingRate,
+                    request_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateResponse.SerializeToString,
+            ),
+            'ListFundingRates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFundingRates,
+                    request_deserializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +258,60 @@ class MarketService(object):
             '/debt_mgmt.v1.MarketService/ListMarks',
             debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksRequest.SerializeToString,
             debt__mgmt_dot_v1_dot_market__service__pb2.ListMarksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishFundingRate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.MarketService/PublishFundingRate',
+            debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_market__service__pb2.PublishFundingRateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFundingRates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.MarketService/ListFundingRates',
+            debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_market__service__pb2.ListFundingRatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,12 @@ class MarketServiceStub:
     """
     ListMarks: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListMarksRequest, _market_service_pb2.ListMarksResponse]
     """Lists the latest mark prices by symbol."""
+    PublishFundingRate: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PublishFundingRateRequest, _market_service_pb2.PublishFundingRateResponse]
+    """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
+    receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+    """
+    ListFundingRates: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListFundingRatesRequest, _market_service_pb2.ListFundingRatesResponse]
+    """Lists funding rates by symbol, the newest first."""
 
 @_typing.type_check_only
 class MarketServiceAsyncStub(MarketServiceStub):
@@ -59,6 +65,12 @@ class MarketServiceAsyncStub(MarketServiceStub):
     """
     ListMarks: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListMarksRequest, _market_service_pb2.ListMarksResponse]  # type: ignore[assignment]
     """Lists the latest mark prices by symbol."""
+    PublishFundingRate: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PublishFundingRateRequest, _market_service_pb2.PublishFundingRateResponse]  # type: ignore[assignment]
+    """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
+    receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+    """
+    ListFundingRates: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListFundingRatesRequest, _market_service_pb2.ListFundingRatesResponse]  # type: ignore[assignment]
+    """Lists funding rates by symbol, the newest first."""
 
 class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
     """Defines instruments and takes prices."""
@@ -96,5 +108,23 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.ListMarksResponse, _abc.Awaitable[_market_service_pb2.ListMarksResponse]]:
         """Lists the latest mark prices by symbol."""
+
+    @_abc_1.abstractmethod
+    def PublishFundingRate(
+        self,
+        request: _market_service_pb2.PublishFundingRateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_market_service_pb2.PublishFundingRateResponse, _abc.Awaitable[_market_service_pb2.PublishFundingRateResponse]]:
+        """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
+        receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFundingRates(
+        self,
+        request: _market_service_pb2.ListFundingRatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_market_service_pb2.ListFundingRatesResponse, _abc.Awaitable[_market_service_pb2.ListFundingRatesResponse]]:
+        """Lists funding rates by symbol, the newest first."""
 
 def add_MarketServiceServicer_to_server(servicer: MarketServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -277,11 +277,14 @@ class SetBorrowRate(Command, frozen=True):
 
 
 class PublishFundingRate(Command, frozen=True):
-    """The funding rate of an instrument at one instant. Instants of an instrument come in order."""
+    """The funding rate of an instrument at one instant. Instants of an instrument come in order.
+
+    `mark` is the price that the notional is counted at; None is the one in force when the command is decided.
+    """
 
     symbol: str
     rate: Decimal
-    mark: Decimal
+    mark: Decimal | None
     at: datetime
 
 

@@ -1,7 +1,5 @@
 """A decision in the making: the events so far, and the account as they leave it."""
 
-from decimal import Decimal
-
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
@@ -43,8 +41,8 @@ class Draft:
         return plan_id_of(self.world.shard, self.world.position + len(self.events))
 
 
-def refuse(draft: Draft, command: str, *violations: Violation, **figures: Decimal | None) -> None:
-    draft.add(e.CommandRefused(command, by_precedence(list(violations)), **figures))
+def refuse(draft: Draft, command: str, *violations: Violation) -> None:
+    draft.add(e.CommandRefused(command, by_precedence(list(violations))))
 
 
 def instrument_of(draft: Draft, symbol: str) -> Instrument:

@@ -78,7 +78,7 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
         case SetBorrowRate():
             return borrow_rate_set(house, command, at)
         case PublishFundingRate():
-            return funding_rate_published(house, command)
+            return funding_rate_published(house, command, at)
         case HaltHouse(reason=reason, owner=owner):
             return (TradingHalted(owner=owner, reason=reason, at=at),)
         case ResumeHouse(reason=reason, owner=owner):
@@ -105,18 +105,21 @@ def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple
     return (BorrowRateSet(rate),)
 
 
-def funding_rate_published(house: House, command: PublishFundingRate) -> tuple[HouseEvent, ...]:
+def funding_rate_published(house: House, command: PublishFundingRate, at: datetime) -> tuple[HouseEvent, ...]:
     """Each instant once: the same rate again changes nothing, another one for a past instant is refused."""
-    rate = FundingRate(command.symbol, command.rate, command.mark, command.at)
     known = house.funding_rates.get(command.symbol, ())
-    if any((one.at, one.rate) == (rate.at, rate.rate) for one in known):
+    if any((one.at, one.rate) == (command.at, command.rate) for one in known):
         return ()
     if command.symbol not in house.instruments:
         violation = Violation(Reason.UNKNOWN_INSTRUMENT, command.symbol)
     elif known and command.at <= known[-1].at:
         violation = Violation(Reason.ALREADY_IN_STATE, command.symbol, note=f"funding is settled up to {known[-1].at}")
+    elif command.at > at:
+        violation = Violation(Reason.NOT_SUPPORTED, f"funding of {command.symbol}", note="its time has not come")
+    elif command.mark is None:
+        violation = Violation(Reason.MISSING_MARK, command.symbol)
     else:
-        return (FundingRatePublished(rate),)
+        return (FundingRatePublished(FundingRate(command.symbol, command.rate, command.mark, command.at)),)
     return (CommandRefused("PublishFundingRate", (violation,)),)
 
 

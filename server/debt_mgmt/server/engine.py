@@ -24,6 +24,7 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.engine_figures import snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
@@ -47,8 +48,6 @@ logger = logging.getLogger(__name__)
 VIEWS_KEPT = 4096
 SETTLE_SECONDS = 10.0
 """Publishing waits so long for a reduction that it began; one that waits for a price goes on without the publisher."""
-ACCOUNTS_SHOWN = 100
-"""Accounts with a metric of their own: the most utilised ones."""
 REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
 COLLATERAL_DEVIATION = Decimal("0.10")
@@ -72,6 +71,8 @@ class EngineCounters(msgspec.Struct):
     liquidations: int = 0
     liquidation_steps: int = 0
     alerts: int = 0
+    interest_charges: int = 0
+    funding_settlements: int = 0
     marks_accepted: int = 0
     marks_quarantined: int = 0
 
@@ -149,7 +150,7 @@ class Engine:
         self.house_shard = Shard(
             0,
             self.journal,
-            lambda house, command, context: decide_house(house, command, context.at),
+            self.decide_house,
             apply_house,
             Codec(e.HouseEvent, House),
             self.clock,
@@ -335,6 +336,13 @@ class Engine:
             text = self.actors[actor] = msgspec.json.encode(actor).decode()
         return text
 
+    def decide_house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
+        if isinstance(command, c.PublishFundingRate) and command.mark is None:
+            mark = self.marks.get(command.symbol)
+            if mark is not None and context.at - mark.received_at <= self.risk.mark_max_age:
+                command = msgspec.structs.replace(command, mark=mark.price)
+        return decide_house(house, command, context.at)
+
     def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
         world = World(
             self.house, self.marks, self.risk, context.at, context.shard, context.position, self.collateral.held
@@ -387,6 +395,10 @@ class Engine:
             elif kind is e.AlertRaised:
                 self.counters.alerts += 1
                 self.hub.alert(key, event.alert, (number, position))  # type: ignore[union-attr]
+            elif kind is e.InterestCharged:
+                self.counters.interest_charges += 1
+            elif kind is e.FundingSettled:
+                self.counters.funding_settlements += 1
             elif kind is e.ReductionStarted or kind is e.ReductionExtended:
                 if kind is e.ReductionStarted and event.reduction.cause != "REQUESTED":  # type: ignore[union-attr]
                     self.counters.liquidations += 1
@@ -547,42 +559,8 @@ class Engine:
     # showing
 
     def metrics_snapshot(self) -> MetricsSnapshot:
-        """The figures of this moment. Utilisation comes from the screen: exact enough to plot, never to decide by."""
-        now = self.clock()
-        self.load_screen()
-        top = self.screen.most_utilized(ACCOUNTS_SHOWN)
-        levels = dict.fromkeys((level.value for level in RiskLevel), 0)
-        positions = reservations = accounts = 0
-        for shard in self.shards.values():
-            for account in shard.entities.values():
-                if account.closed_at is None:
-                    accounts += 1
-                    positions += len(account.positions)
-                    reservations += len(account.reservations)
-                    levels[account.level.value] += 1
-        journals = [self.house_shard.counters, *(shard.counters for shard in self.shards.values())]
-        return MetricsSnapshot(
-            utilization_max=top[0][1] if top else 0.0,
-            utilization=dict(top),
-            open_positions=positions,
-            open_reservations=reservations,
-            accounts=accounts,
-            accounts_by_level=levels,
-            liquidations=self.counters.liquidations,
-            liquidation_steps=self.counters.liquidation_steps,
-            alerts=self.counters.alerts,
-            reservations_made=self.counters.reserved,
-            refused_by_reason=dict(self.counters.refused_by_reason),
-            mark_age_seconds={symbol: mark.age_seconds(now) for symbol, mark in self.marks.items()},
-            marks_accepted=self.counters.marks_accepted,
-            marks_quarantined=self.counters.marks_quarantined,
-            watchers=self.hub.count,
-            journal_batches=sum(one.batches for one in journals),
-            journal_rows=sum(one.rows for one in journals),
-            journal_append_seconds=sum(one.append_seconds for one in journals),
-            journal_ambiguous=sum(one.appends_ambiguous for one in journals),
-            protecting=not self.protecting(),
-        )
+        """The figures of this moment."""
+        return snapshot_of(self)
 
     def health(self) -> Health:
         reasons = self.protecting()

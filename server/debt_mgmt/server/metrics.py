@@ -24,6 +24,11 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
     liquidations: int
     liquidation_steps: int
     alerts: int
+    debts: dict[str, int]
+    """Open debts by asset."""
+    interest_charges: int
+    funding_settlements: int
+    prices_held: int
     reservations_made: int
     refused_by_reason: dict[str, int]
     mark_age_seconds: dict[str, float]
@@ -94,6 +99,10 @@ class EngineCollector:
         yield counter("liquidations", "Forced reductions begun.", now.liquidations)
         yield counter("liquidation_steps", "Steps of reductions ended.", now.liquidation_steps)
         yield counter("alerts", "Alerts raised.", now.alerts)
+        yield labelled("debts", "Open debts of all accounts, by asset.", now.debts, "asset")
+        yield counter("interest_charges", "Charges of interest.", now.interest_charges)
+        yield counter("funding_settlements", "Positions that paid or received funding.", now.funding_settlements)
+        yield gauge("collateral_prices_held", "Prices that collateral does not follow until confirmed.", now.prices_held)
         yield counter("reservations", "Reservations made.", now.reservations_made)
         refusals = CounterMetricFamily("debt_mgmt_refusals", "Refused commands, by reason.", labels=["reason"])
         for reason, count in sorted(now.refused_by_reason.items()):

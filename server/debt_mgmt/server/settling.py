@@ -39,6 +39,7 @@ class Settling:
         """Symbol → published rates that accounts may still have to be settled by, in order."""
         self.published: dict[str, datetime] = {}
         """Symbol → the last instant that was looked at."""
+        self.funding = asyncio.Lock()
 
     def notice(self, account_id: str, account: Account) -> None:
         """Remember what the account will owe."""
@@ -71,6 +72,10 @@ class Settling:
 
     async def fund(self) -> None:
         """Settle every published rate with every account that held the instrument then, each instant in its turn."""
+        async with self.funding:
+            await self.fund_in_turn()
+
+    async def fund_in_turn(self) -> None:
         for symbol, rates in self.engine.house.funding_rates.items():
             seen = self.published.get(symbol)
             fresh = tuple(rate for rate in rates if seen is None or rate.at > seen)

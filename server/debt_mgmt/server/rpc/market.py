@@ -10,12 +10,13 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core import instrument as i
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
-from debt_mgmt.core.market import Mark
+from debt_mgmt.core.funding import is_full_hour
+from debt_mgmt.core.market import FundingRate, Mark
 from debt_mgmt.core.money import ZERO, text
 from debt_mgmt.core.venue_rules import HOUSE_RULES, VENUES, rule_set
 from debt_mgmt.server.prices.marks import MarkUpdate, Quarantined, QuarantineReason
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import opening, reading
+from debt_mgmt.server.rpc.answers import judged, opening, reading
 from debt_mgmt.server.rpc.leverage import tier_message
 from debt_mgmt.server.rpc.names import INSTRUMENT_KIND, QUARANTINE_REASON
 from debt_mgmt.server.rpc.pages import page_of
@@ -117,6 +118,70 @@ class MarketService:
             marks=[convert.mark(one, at, engine.risk.mark_max_age) for one in page],
             next_page_token=following,
         )
+
+    async def PublishFundingRate(
+        self, request: wire.PublishFundingRateRequest, call: "Call"
+    ) -> wire.PublishFundingRateResponse:
+        engine = self.engine
+        read = Reader()
+        request_id = read.request_id(request.request_id)
+        symbol = read.symbol(request.symbol)
+        rate = read.decimal(request.rate, "rate")
+        at = read.timestamp(request, "funding_time")
+        mark = read.optional(request, "mark_price", read.positive)
+        if not -1 <= rate <= 1:
+            read.problem("rate", "must be a fraction from -1 to 1")
+        if at is None:
+            read.problem("funding_time", "is required")
+        elif not is_full_hour(at):
+            read.problem("funding_time", "must be a full hour")
+        read.done()
+        assert at is not None
+        command = c.PublishFundingRate(symbol, rate, mark, at)
+        committed = await engine.submit_house(command, request_id=request_id, actor=call.actor)
+        await engine.settling.fund()
+        known = engine.house.funding_rates.get(symbol, ())
+        taken = next((one for one in known if (one.at, one.rate) == (at, rate)), None)
+        return wire.PublishFundingRateResponse(
+            **opening((0, committed.last_position), committed),
+            **judged(committed.events),
+            funding_rate=None if taken is None else funding_rate_message(taken),
+        )
+
+    async def ListFundingRates(
+        self, request: wire.ListFundingRatesRequest, call: "Call"
+    ) -> wire.ListFundingRatesResponse:
+        engine = self.engine
+        read = Reader()
+        size = read.page_size(request.page_size)
+        symbols = read.several(request.symbols, "symbols", read.symbol)
+        read.done()
+        known = engine.house.funding_rates
+        wanted = [
+            one for symbol in sorted(known) if not symbols or symbol in symbols for one in reversed(known[symbol])
+        ]
+        page, following = page_of(
+            wanted, lambda one: [one.symbol, age_key(one.at)], size, request.page_token, "ListFundingRates", symbols
+        )
+        return wire.ListFundingRatesResponse(
+            **reading(engine.house_revision(), engine.clock()),
+            funding_rates=[funding_rate_message(one) for one in page],
+            next_page_token=following,
+        )
+
+
+# funding
+
+
+def age_key(at: datetime) -> str:
+    """A text that sorts the newest first."""
+    return f"{10**12 - int(at.timestamp()):013}"
+
+
+def funding_rate_message(rate: FundingRate) -> wire.FundingRate:
+    return wire.FundingRate(
+        symbol=rate.symbol, rate=text(rate.rate), mark_price=text(rate.mark), funding_time=convert.timestamp(rate.at)
+    )
 
 
 # instruments
