@@ -103,7 +103,7 @@ def calls(bench: Bench) -> dict[str, Callable[[], Awaitable[object]]]:
 async def test_every_call_meets_every_fault_with_a_fault(bench: Bench, kind: FaultKind) -> None:
     bench.venue.fault("", kind, times=None)
     for name, call in calls(bench).items():
-        with pytest.raises(BrokerFault) as fault:
+        with bench.hasty(0.15), pytest.raises(BrokerFault) as fault:
             await call()
         assert isinstance(fault.value, (Denied, Unreachable, Ambiguous, NotPossible)), f"{name}: {fault.value!r}"
         assert fault.value.words
@@ -118,7 +118,7 @@ async def test_every_call_meets_every_fault_with_a_fault(bench: Bench, kind: Fau
 async def test_a_state_that_cannot_be_read_whole_is_no_state(bench: Bench, kind: FaultKind) -> None:
     expected, reason = SAID_OTHERWISE.get((bench.about.broker, kind), READS[kind])
     bench.venue.fault(bench.about.state_path, kind, times=None)
-    with pytest.raises(expected) as fault:
+    with bench.hasty(), pytest.raises(expected) as fault:
         await bench.broker.state()
     assert getattr(fault.value, "reason", None) is reason
     if kind is FaultKind.TOO_MANY:
@@ -148,7 +148,7 @@ async def test_a_code_that_nobody_knows_stays_an_error_with_that_code(bench: Ben
 async def test_an_order_whose_answer_is_lost_and_that_never_arrived_is_not_found(bench: Bench, kind: FaultKind) -> None:
     bench.venue.fault(bench.about.orders_path, kind)
     order = bench.order(bench.about.size)
-    with pytest.raises(Ambiguous):
+    with bench.hasty(), pytest.raises(Ambiguous):
         await bench.broker.place(order)
     assert await bench.broker.find(order.client_order_id, order.symbol) is None
     assert (await bench.broker.place(order)).quantity == bench.about.size
@@ -162,7 +162,7 @@ async def test_an_order_whose_answer_is_lost_and_that_was_executed_is_found_and_
 ) -> None:
     bench.venue.fault(bench.about.orders_path, kind)
     order = bench.order(bench.about.size)
-    with pytest.raises(Ambiguous):
+    with bench.hasty(), pytest.raises(Ambiguous):
         await bench.broker.place(order)
     found = await bench.broker.find(order.client_order_id, order.symbol)
     assert isinstance(found, BrokerFill)
@@ -197,7 +197,7 @@ async def test_a_venue_that_is_not_there_was_not_reached(bench: Bench) -> None:
 async def test_leverage_whose_answer_is_lost_is_doubtful_and_asked_once(about: Venue, kind: FaultKind) -> None:
     async with bench_of(about) as bench:
         bench.venue.fault("POST .*leverage$", kind)
-        with pytest.raises(Ambiguous):
+        with bench.hasty(), pytest.raises(Ambiguous):
             await bench.broker.set_leverage(bench.symbol, D(2))
         assert len(bench.venue.asked("POST .*leverage$")) == 1
 
@@ -206,7 +206,7 @@ async def test_leverage_whose_answer_is_lost_is_doubtful_and_asked_once(about: V
 async def test_a_loan_whose_answer_is_lost_is_never_asked_for_again(about: Venue) -> None:
     async with bench_of(about) as bench:
         bench.venue.fault("POST .*(borrow|borrow-repay)$", FaultKind.HANGS_AFTER)
-        with pytest.raises(Ambiguous):
+        with bench.hasty(), pytest.raises(Ambiguous):
             await bench.broker.borrow(about.cash, D(100))
         assert len(bench.venue.asked("POST .*borrow")) == 1
         found = (await bench.broker.loans()) or (await bench.broker.state()).balances

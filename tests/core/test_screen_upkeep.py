@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from debt_mgmt.core import commands as c
-from debt_mgmt.core.account import Environment, MarginMode, RiskLevel
+from debt_mgmt.core.account import Environment, MarginMode, PositionSide, RiskLevel
 from debt_mgmt.core.market import Mark, Unpriced, asset_price
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.slopes import Pricing, rate_at
-from debt_mgmt.core.venue import VenueState
+from debt_mgmt.core.venue import VenueBalance, VenuePosition, VenueState
 from tests.support.desk import FREE
 from tests.support.instruments import linear
 from tests.support.screened import (
@@ -82,6 +82,34 @@ def test_a_recording_does_not_price_a_real_account() -> None:
     assert desk.screen.mark("BTCUSDT", D("60002"), recorded=True) == ["real"]
     assert "RiskLevelChanged" in desk.would_happen("real")
     assert not desk.would_happen("paper")
+
+
+def test_margin_on_its_way_to_an_isolated_position_is_not_moved_by_marks_either() -> None:
+    """Coin that a venue was asked to move counts for neither side, at the old price and at the new one."""
+    desk = Watched(FREE)
+    desk.set("BTCUSDT", "60000")
+    desk.set("BTCUSD", "60000")
+    desk.do("real", c.CreateAccount("real", "desk", "bybit", Environment.LIVE, "USDT", dry_run=False))
+    posted = VenuePosition(
+        "BTCUSD",
+        PositionSide.NET,
+        D(100),
+        D(60_000),
+        leverage=D(5),
+        margin_mode=MarginMode.ISOLATED,
+        isolated_margin=D("0.1"),
+    )
+    crossed = VenuePosition("BTCUSDT", PositionSide.NET, D("0.5"), D(60_000), leverage=D(5))
+    desk.do("real", c.RecordSync(VenueState(desk.now, (VenueBalance("BTC", D(1)),), (posted, crossed))))
+    for amount in ("0.2", "0.05"):
+        desk.do("real", c.AdjustIsolatedMargin("BTCUSD", PositionSide.NET, D(amount)))
+        desk.load()
+        for price in ("58000", "63000"):
+            desk.set("BTCUSDT", price)
+            exact = desk.summary("real")
+            assert dict(desk.screen.most_utilized(1))["real"] == pytest.approx(float(exact.used / exact.equity))
+        change = desk.account("real").pending["BTCUSD"]
+        desk.do("real", c.RecordVenueOutcome(change.change_id, True))
 
 
 # What surrounds the marks

@@ -1,7 +1,7 @@
 """A broker and its price feed at a simulated venue, through the real client: one bench for each of the six."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,7 +26,7 @@ from tests.support.venues.venue import VenueSimulator
 
 D = Decimal
 OPENED = datetime(2026, 1, 5, 12, tzinfo=UTC)
-TIMEOUT_MILLISECONDS = 300
+TIMEOUT_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,18 @@ class Bench:
         return BrokerOrder(
             "alice", Environment.LIVE, client_order_id, symbol or self.symbol, position_side, side, quantity
         )
+
+    @contextlib.contextmanager
+    def hasty(self, seconds: float = 1.0) -> Iterator[None]:
+        """Answers are waited for no longer than this."""
+        clients = (self.broker.link.client, self.feed.link.client)
+        for client in clients:
+            client.timeout = seconds * 1000
+        try:
+            yield
+        finally:
+            for client in clients:
+                client.timeout = TIMEOUT_MILLISECONDS
 
     def orders_asked(self) -> int:
         """How many requests that place an order arrived."""

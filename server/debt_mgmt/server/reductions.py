@@ -62,9 +62,12 @@ class Reductions:
         self.stopping = False
 
     def resume(self, account: Account) -> None:
-        """Go on with the reduction of an account as it was loaded. An earlier run may have sent its orders."""
+        """Go on with the reduction of an account as it was loaded. An earlier run may have sent its next order.
+
+        No later one: orders leave one after the other, each after the outcome of the one before it is recorded.
+        """
         if account.reduction is not None:
-            self.doubtful.update(step.client_order_id for step in account.reduction.open_steps)
+            self.doubtful.update(step.client_order_id for step in account.reduction.open_steps[:1])
         if account.reduction is not None or account.cancels:
             self.notice(account.account_id)
 
