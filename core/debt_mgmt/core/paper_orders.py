@@ -174,6 +174,7 @@ def match_one(draft: Draft, order_id: str, mark: MarkUsed) -> None:
         ),
         instrument,
         account.positions.get(position_key(order.symbol, order.position_side)),
+        quantity,
         mark=mark,
         maker=order.rests,
     )

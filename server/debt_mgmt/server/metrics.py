@@ -102,7 +102,9 @@ class EngineCollector:
         yield labelled("debts", "Open debts of all accounts, by asset.", now.debts, "asset")
         yield counter("interest_charges", "Charges of interest.", now.interest_charges)
         yield counter("funding_settlements", "Positions that paid or received funding.", now.funding_settlements)
-        yield gauge("collateral_prices_held", "Prices that collateral does not follow until confirmed.", now.prices_held)
+        yield gauge(
+            "collateral_prices_held", "Prices that collateral does not follow until confirmed.", now.prices_held
+        )
         yield counter("reservations", "Reservations made.", now.reservations_made)
         refusals = CounterMetricFamily("debt_mgmt_refusals", "Refused commands, by reason.", labels=["reason"])
         for reason, count in sorted(now.refused_by_reason.items()):
