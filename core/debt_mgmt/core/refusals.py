@@ -49,8 +49,8 @@ class Reason(StrEnum):
     ALREADY_IN_STATE = "ALREADY_IN_STATE"
     NOT_SUPPORTED = "NOT_SUPPORTED"
     BELOW_INITIAL_MARGIN = "BELOW_INITIAL_MARGIN"
-    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
     NO_DEBT = "NO_DEBT"
+    ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
