@@ -75,6 +75,7 @@ def filled(name: str, **fields: str) -> Message:
         "order": order(BUY, "0.01"),
         "orders": [order(BUY, "0.01")],
         "reservation_id": "1-1",
+        "order_id": "1-1",
         "side": types_pb2.SIDE_BUY,
         "quantity": "1",
         "price": "1",
