@@ -176,6 +176,7 @@ LISTS: dict[str, Message] = {
     "RiskService/ListAlerts": risk_service_pb2.ListAlertsRequest(),
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
+    "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),
     "AuditService/ListAuditEvents": audit_service_pb2.ListAuditEventsRequest(),
 }
 
