@@ -62,7 +62,6 @@ class PassingTime:
         await self.engine.assess([*self.newly_blind(now), *self.on_a_new_day(now), *self.cooled_down(now)])
         await self.expire(now)
         await self.engine.paper.catch_up()
-        await self.engine.recording.sweep(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
         """Accounts that hold an instrument whose mark has just become too old, or never came."""
