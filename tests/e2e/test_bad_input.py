@@ -464,7 +464,10 @@ CASES: list[Case] = [
     Case(
         "MarginService/PlaceOrder",
         margin.PlaceOrderRequest(
-            **at(client_order_id="é"), order=order(0, "x"), time_in_force=9, time_to_live=Duration(seconds=-1)
+            **at(client_order_id="é"),
+            order=order(0, "x"),
+            time_in_force=9,  # type: ignore[arg-type]
+            time_to_live=Duration(seconds=-1),
         ),
         ["client_order_id", "order.quantity", "order.side", "time_in_force", "time_to_live"],
     ),
