@@ -204,3 +204,13 @@ def test_a_balance_is_converted_beyond_the_threshold_of_the_house(threshold: str
     desk = overdrawn(USDT="5000")
     rules = msgspec.structs.replace(FREE, conversion_threshold=None if threshold is None else D(threshold))
     assert to_convert(desk.account(), desk.summary(), rules) == found
+
+
+def test_without_anything_to_sell_nothing_is_asked_for() -> None:
+    """Else the journal would fill with refusals, one at every look."""
+    desk = overdrawn(USDT="500")
+    rules = msgspec.structs.replace(FREE, conversion_threshold=D(100))
+    assert to_convert(desk.account(), desk.summary(), rules) == ["BTC"]
+    desk.do("alice", c.ConvertAssets("BTC"))
+    assert desk.account().balances["BTC"] < 0
+    assert to_convert(desk.account(), desk.summary(), rules) == []

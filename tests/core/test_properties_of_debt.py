@@ -55,7 +55,7 @@ def step(desk: Desk, draw: st.DrawFn) -> None:
         case "borrow":
             desk.do("alice", c.Borrow(asset, amount))
         case "repay":
-            desk.do("alice", c.Repay(asset, amount / 3))
+            desk.do("alice", c.Repay(asset, round(amount / 3, 6)))
         case "repay all":
             desk.do("alice", c.Repay(asset))
         case "wait":

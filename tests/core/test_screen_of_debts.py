@@ -100,24 +100,23 @@ def test_the_price_of_a_debt_alone_calls_for_margin() -> None:
     assert "RiskLevelChanged" in desk.would_happen("alice")
 
 
-def test_a_tier_by_value_is_left_at_its_bound() -> None:
-    """3000 USDT worth of XRP count at 0.90; a tick more, and all of it counts at 0.75."""
+@pytest.mark.parametrize(("price", "named"), [("0.5999", False), ("0.6001", True)])
+def test_a_tier_by_value_is_left_at_its_bound(price: str, named: bool) -> None:
+    """3000 USDT of XRP count at 0.90; a tick more and all of it counts at 0.75: used 3,800 of 5,250, not 5,700."""
     desk = Watched(HOUSE)
     for rule in RULES:
         desk.house_do(c.SetAssetRule(rule))
-    desk.set("XRPUSDT", "0.55")
+    desk.set("XRPUSDT", "0.5990")
     desk.set("ETHUSDT", "2500")
     desk.open("alice", 3_000)
     desk.deposit("alice", 5_000, "XRP")
     desk.leverage("alice", "ETHUSDT", 5)
-    desk.fill("alice", "buy", 7, "ETHUSDT")
+    desk.fill("alice", "buy", "7.6", "ETHUSDT")
     desk.do("alice", c.Assess())
     desk.load("alice")
-    before = desk.summary().equity
-    named = desk.set("XRPUSDT", "0.6001")
-    after = desk.summary().equity
-    assert after < before, "the collateral is worth more and counts for less"
-    assert named == {"alice"}
+    assert desk.account().level is RiskLevel.NORMAL
+    assert desk.set("XRPUSDT", price) == ({"alice"} if named else set())
+    assert ("RiskLevelChanged" in desk.would_happen("alice")) is named
 
 
 @pytest.mark.parametrize("seed", range(6))

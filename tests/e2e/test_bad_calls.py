@@ -75,6 +75,7 @@ def filled(name: str, **fields: str) -> Message:
         "order": order(BUY, "0.01"),
         "orders": [order(BUY, "0.01")],
         "reservation_id": "1-1",
+        "order_id": "1-1",
         "side": types_pb2.SIDE_BUY,
         "quantity": "1",
         "price": "1",
@@ -175,6 +176,7 @@ LISTS: dict[str, Message] = {
     "RiskService/ListAlerts": risk_service_pb2.ListAlertsRequest(),
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
+    "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),
     "AuditService/ListAuditEvents": audit_service_pb2.ListAuditEventsRequest(),
 }
 

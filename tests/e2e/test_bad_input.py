@@ -462,6 +462,25 @@ CASES: list[Case] = [
         ["time_to_live"],
     ),
     Case(
+        "MarginService/PlaceOrder",
+        margin.PlaceOrderRequest(
+            **at(client_order_id="é"),
+            order=order(0, "x"),
+            time_in_force=9,  # type: ignore[arg-type]
+            time_to_live=Duration(seconds=-1),
+        ),
+        ["client_order_id", "order.quantity", "order.side", "time_in_force", "time_to_live"],
+    ),
+    Case(
+        "MarginService/PlaceOrder",
+        margin.PlaceOrderRequest(
+            **at(), order=order(BUY, "1"), time_in_force=margin.TIME_IN_FORCE_IOC, time_to_live=Duration(seconds=1)
+        ),
+        ["time_to_live"],
+    ),
+    Case("MarginService/CancelOrder", margin.CancelOrderRequest(**at()), ["order_id"]),
+    Case("MarginService/ListOrders", margin.ListOrdersRequest(account_id="alice", symbols=["?"]), ["symbols[0]"]),
+    Case(
         "MarginService/RecordFill",
         margin.RecordFillRequest(
             **at(fill_id="f", symbol="BTCUSDT", quantity="1", price="1"),

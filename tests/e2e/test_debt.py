@@ -18,7 +18,7 @@ import pytest_asyncio
 
 from debt_mgmt.core.commands import PublishFundingRate, SetAssetRule, SetBorrowRate
 from debt_mgmt.core.market import AssetRule
-from debt_mgmt.server import passing_time
+from debt_mgmt.server import passing_time, recording
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import debt_service_pb2 as wire
@@ -36,6 +36,7 @@ CAUSES = ("price", "funding", "interest", "fees", "transfers", "liquidation_cost
 def time_passes_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a look at the clock between two lines of a test would charge interest at the price before."""
     monkeypatch.setattr(passing_time, "SWEEP_SECONDS", 86_400.0)
+    monkeypatch.setattr(recording, "LOOK_SECONDS", 86_400.0)
 
 
 @pytest.fixture
@@ -382,6 +383,33 @@ async def test_a_week_on_the_recorded_tape_is_told_in_parts_that_sum_to_the_chan
             "ann", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC), 10_000
         )
         assert again == rows and len(rows) == WEEK
+
+
+async def test_the_table_in_postgresql_is_the_same_when_it_is_made_anew(clock: Clock, data_directory: Path) -> None:
+    period = (START - timedelta(days=1), START + timedelta(days=9), 100)
+    async with service(data_directory, clock=clock) as desk:
+        await lend(desk, "USDT", "0.08", "okx_hourly")
+        for name in ("ann", "ben"):
+            await desk.open(name, "10000", "USDT", owner=name)
+        await borrow(desk, "USDT", "1234.5")
+        for number in range(6):
+            clock.advance(hours=1)
+            await desk.mark({"BTCUSDT": str(50_000 + 11 * number)})
+            await desk.engine.sweep()
+            await desk.fill("ann", types_pb2.SIDE_BUY, "0.013", "BTCUSDT", "50001.3", fee="0.1")
+        await desk.engine.history.settled()
+        store = desk.engine.history.store
+        live = {name: await store.newest(name, *period) for name in ("ann", "ben")}
+        assert {name: len(rows) for name, rows in live.items()} == {"ann": 6, "ben": 1}
+        before = await history(desk)
+        await store.clear()
+    async with service(data_directory, clock=clock) as desk:
+        await desk.mark({"BTCUSDT": "50055"})
+        await desk.engine.history.settled()
+        store = desk.engine.history.store
+        assert {name: await store.newest(name, *period) for name in ("ann", "ben")} == live
+        again = await history(desk)
+        assert (list(again.entries), again.total) == (list(before.entries), before.total)
 
 
 async def test_a_forced_reduction_says_what_it_cost() -> None:

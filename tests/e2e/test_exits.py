@@ -203,6 +203,24 @@ async def test_a_reducing_order_fits_and_needs_no_margin(floor: Floor, account: 
 
 
 @each_state
+async def test_a_paper_order_that_reduces_is_placed_and_cancelled(floor: Floor, account: str, state: State) -> None:
+    await state.enter(floor, account)
+    desk = floor.desk
+    for one in (order(SELL, "0.05", price="1000000"), order(BUY, "0.3", "ETHUSDT", price="1"), order(SELL, "0.2")):
+        placed = await desk.margin.PlaceOrder(
+            margin_service_pb2.PlaceOrderRequest(request_id=desk.request_id(), account_id=account, order=one)
+        )
+        assert placed.accepted and placed.margin_required == "0", placed
+        if placed.order.state == margin_service_pb2.ORDER_STATE_OPEN:
+            cancelled = await desk.margin.CancelOrder(
+                margin_service_pb2.CancelOrderRequest(
+                    request_id=desk.request_id(), account_id=account, order_id=placed.order.order_id
+                )
+            )
+            assert cancelled.accepted, cancelled
+
+
+@each_state
 async def test_margin_held_is_given_back(floor: Floor, account: str, state: State) -> None:
     await state.enter(floor, account)
     desk = floor.desk

@@ -201,6 +201,7 @@ async def test_a_reset_with_open_orders_and_a_running_liquidation_leaves_nothing
         assert account.reduction is None
         assert account.level == "NORMAL"
         assert account.past_reductions[-1].ended_at == clock.now
+        assert not any(shard.counters.listener_errors for shard in engine.shards.values())
         status = await desk.status("alice")
         assert (status.equity, status.margin_used) == ("1000", "0")
         answer = await desk.fill("alice", Side.BUY.sign, "0.01", "BTCUSDT", "45500")

@@ -1,11 +1,13 @@
 """The index of resting paper orders finds whom a mark reaches; an engine brings marks to them, also restarted."""
 
 import asyncio
+import random
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,3 +228,55 @@ async def test_a_halt_of_the_house_cancels_orders_within_a_look() -> None:
         assert not alice.reservations
     finally:
         await edge.engine.stop()
+
+
+async def practised(seed: int, journal: MemoryJournal) -> tuple[Account, str]:
+    """A strategy without sense, on a market without sense: orders, cancels and marks drawn from a seed."""
+    draw = random.Random(seed)
+    edge = await an_edge(journal)
+    try:
+        await edge.open("alice", "2000")
+        command = c.SetLeverage("BTCUSDT", D(5))
+        await edge.engine.submit("alice", command, request_id="", actor=SYSTEM)
+        price = D(50000)
+        await edge.mark(BTCUSDT=str(price))
+        for _ in range(150):
+            edge.clock.advance(seconds=1)
+            price = round(price * (1000 + draw.randint(-12, 12)) / 1000, 1)
+            await edge.mark(BTCUSDT=str(price))
+            side, away = draw.choice(list(Side)), draw.randint(-15, 15)
+            limit = None if draw.random() < 0.2 else round(price * (1000 + away) / 1000, 1)
+            order = c.Order("BTCUSDT", side, D(draw.randint(1, 60)) / 1000, limit, draw.random() < 0.2)
+            lasts = timedelta(seconds=draw.randint(1, 30)) if draw.random() < 0.3 else None
+            await edge.engine.submit("alice", c.PlaceOrder(order, time_to_live=lasts), request_id="", actor=SYSTEM)
+            open_orders = list(edge.engine.account("alice").orders)
+            if open_orders and draw.random() < 0.3:
+                cancel = c.CancelOrder(draw.choice(open_orders))
+                await edge.engine.submit("alice", cancel, request_id="", actor=SYSTEM)
+            await edge.engine.sweep()
+            assert len(edge.engine.paper.orders) == len(edge.engine.account("alice").orders)
+        assert not any(shard.counters.listener_errors for shard in edge.engine.shards.values())
+        return edge.engine.account("alice"), await edge.engine.fingerprint()
+    finally:
+        await edge.engine.stop()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_same_market_fills_alike_and_a_restart_holds_the_same(seed: int) -> None:
+    journal = MemoryJournal()
+    account, fingerprint = await practised(seed, journal)
+    assert (account, fingerprint) == await practised(seed, MemoryJournal())
+    assert account.past_orders
+    rows = await journal.list_rows(account_id="alice", limit=10_000)
+    fills = [row for row in rows if row.kind == "FillRecorded"]
+    assert len(fills) > 20
+    # Nothing is earned or lost but by fills.
+    covered = [row for row in rows if row.kind == "BankruptcyRecorded"]
+    if not covered:
+        assert account.balances["USDT"] == 2000 + account.realized_pnl["USDT"] - account.fees_paid.get("USDT", D(0))
+    again = await an_edge(journal, timedelta(seconds=150))
+    try:
+        assert await again.engine.fingerprint() == fingerprint
+        assert len(again.engine.paper.orders) == len(account.orders)
+    finally:
+        await again.engine.stop()

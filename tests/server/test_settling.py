@@ -129,6 +129,19 @@ async def test_many_months_of_downtime_are_made_up_for() -> None:
     await again.engine.stop()
 
 
+async def test_what_an_account_does_meanwhile_does_not_pile_up_charges() -> None:
+    edge = await started(MemoryJournal(), NINE)
+    await open_borrower(edge)
+    for number in range(20):
+        await do(edge, c.Transfer("USDT", D(number + 1)))
+    assert len(edge.engine.settling.charges) == 1
+    edge.clock.advance(hours=1)
+    await marks(edge)
+    await edge.engine.sweep()
+    assert len(edge.engine.settling.charges) == 1
+    await edge.engine.stop()
+
+
 # Funding
 
 

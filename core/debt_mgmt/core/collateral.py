@@ -59,6 +59,13 @@ def value_slope(rule: AssetRule, amount: Decimal, price: Decimal) -> tuple[Decim
     raise AssertionError("the last tier is open")
 
 
+def slope_of(rule: AssetRule | None, amount: Decimal, price: Decimal) -> Decimal:
+    """What the collateral value of `amount` gains per unit of the price, at `price`."""
+    if rule is not None and rule.haircut_tiers and rule.tiers_by is TierMeasure.VALUE and amount > 0:
+        return value_slope(rule, amount, price)[0]
+    return counted(rule, amount, ONE)
+
+
 def tier_problems(rule: AssetRule) -> list[tuple[str, str]]:
     """Every (field, problem) that makes a table of haircuts unusable."""
     problems: list[tuple[str, str]] = []

@@ -103,10 +103,16 @@ def sellable(draft: Draft, command: c.ConvertAssets) -> list[str]:
 
 
 def to_convert(account: Account, summary: Summary, settings: RiskSettings) -> list[str]:
-    """Assets whose negative balance is worth more than the house leaves standing."""
+    """Assets whose negative balance is worth more than the house leaves standing, while there is something to sell."""
     if settings.conversion_threshold is None or account.environment is not Environment.SANDBOX:
         return []
     rates = {**summary.rates, account.currency: Decimal(1)}
+    left = dict(account.balances)
+    for one in summary.positions:
+        if one.isolated:
+            left[one.instrument.settle] = left.get(one.instrument.settle, ZERO) - one.position.isolated_margin
+    if not any(amount > 0 for amount in left.values()):
+        return []
     return [
         asset
         for asset, balance in account.balances.items()

@@ -15,14 +15,27 @@ def ends_of(one: PositionFigures, summary: Summary) -> tuple[Decimal | None, Dec
 
     Isolated: by the margin posted. Cross: by the whole account; both legs of an instrument share its mark and its ends.
     """
-    moving = legs_with(one, summary)
+    moving, drift = legs_with(one, summary), drift_of(one, summary)
     legs = tuple((each.position.quantity, each.position.entry_price) for each in moving)
-    liquidation = first_crossing(one.instrument, legs, collateral_behind(one, summary), one.mark.price)
+    still = drift * one.mark.price
+    behind = collateral_behind(one, summary) - still
+    liquidation = first_crossing(one.instrument, legs, behind, one.mark.price, drift)
     if one.isolated:
         equity = one.position.isolated_margin
     else:
-        equity = summary.equity / one.rate - sum(each.unrealized_pnl for each in moving)
-    return liquidation, zero_of(one.instrument, *line(one.instrument, legs, None, equity))
+        equity = summary.equity / one.rate - sum(each.unrealized_pnl for each in moving) - still
+    return liquidation, zero_of(one.instrument, *line(one.instrument, legs, None, equity, drift))
+
+
+def drift_of(one: PositionFigures, summary: Summary) -> Decimal:
+    """What collateral and debts that the position's own mark values gain with it, per unit, in the settlement asset.
+
+    Of a cross position in a linear contract: a long on bitcoin that bitcoin stands behind ends earlier, and one that
+    owes bitcoin later.
+    """
+    if one.isolated or one.instrument.inverse:
+        return ZERO
+    return summary.valued.get(one.position.symbol, ZERO) / one.rate
 
 
 def legs_with(one: PositionFigures, summary: Summary) -> tuple[PositionFigures, ...]:
@@ -67,21 +80,28 @@ def bankruptcy_price(instrument: Instrument, quantity: Decimal, entry: Decimal, 
 
 
 def first_crossing(
-    instrument: Instrument, legs: tuple[Leg, ...], collateral: Decimal, reference: Decimal
+    instrument: Instrument, legs: tuple[Leg, ...], collateral: Decimal, reference: Decimal, drift: Decimal = ZERO
 ) -> Decimal | None:
-    """The first price, from `reference` where the net position loses, at which the legs need what stands behind them.
+    """The first price, from `reference` where the account loses, at which the legs need what stands behind them.
 
-    Legs that nearly offset each other may lose less than their requirement falls: then it lies the other way.
+    That moves by `drift` per unit of the price. Legs that nearly offset each other, or are offset by it, may lose less
+    than their requirement falls: then it lies the other way.
     """
-    losing_up = sum((quantity for quantity, _ in legs), ZERO) < 0
-    price = crossing(instrument, legs, collateral, reference, losing_up)
-    if price is None and len(legs) > 1:
-        price = crossing(instrument, legs, collateral, reference, not losing_up)
+    held = sum((quantity for quantity, _ in legs), ZERO)
+    losing_up = held * instrument.contract_size + drift < 0 if drift else held < 0
+    price = crossing(instrument, legs, collateral, reference, losing_up, drift)
+    if price is None and (len(legs) > 1 or drift):
+        price = crossing(instrument, legs, collateral, reference, not losing_up, drift)
     return price
 
 
 def crossing(
-    instrument: Instrument, legs: tuple[Leg, ...], collateral: Decimal, reference: Decimal, up: bool
+    instrument: Instrument,
+    legs: tuple[Leg, ...],
+    collateral: Decimal,
+    reference: Decimal,
+    up: bool,
+    drift: Decimal = ZERO,
 ) -> Decimal | None:
     """The first price at or beyond `reference`, upwards or downwards, at which the requirement is met no longer."""
     start = reference
@@ -89,7 +109,7 @@ def crossing(
         within = start * 2 if up else start / 2
         if stop is not None:
             within = (start + stop) / 2
-        constant, slope = line(instrument, legs, tiers_at(instrument, legs, within), collateral)
+        constant, slope = line(instrument, legs, tiers_at(instrument, legs, within), collateral, drift)
         price = zero_of(instrument, constant, slope)
         if constant + slope * coordinate(instrument, start) <= 0:
             return price if start == reference else start
@@ -101,13 +121,17 @@ def crossing(
 
 
 def line(
-    instrument: Instrument, legs: tuple[Leg, ...], tiers: tuple[Tier, ...] | None, collateral: Decimal
+    instrument: Instrument,
+    legs: tuple[Leg, ...],
+    tiers: tuple[Tier, ...] | None,
+    collateral: Decimal,
+    drift: Decimal = ZERO,
 ) -> tuple[Decimal, Decimal]:
     """(constant, slope) of equity less requirement: straight in the price, or for inverse contracts in 1 ÷ price.
 
-    Without `tiers` nothing is required.
+    Without `tiers` nothing is required. What stands behind the legs is `collateral` + `drift` × price.
     """
-    constant, slope = collateral, ZERO
+    constant, slope = collateral, drift
     on_entry = instrument.rules.maintenance_margin_base is MarginBase.ENTRY
     for index, (quantity, entry) in enumerate(legs):
         size = quantity * instrument.contract_size

@@ -18,7 +18,7 @@ from debt_mgmt.core.account import (
     Reservation,
     Side,
 )
-from debt_mgmt.core.collateral import counted
+from debt_mgmt.core.collateral import counted, slope_of
 from debt_mgmt.core.house import House
 from debt_mgmt.core.instrument import (
     Instrument,
@@ -191,6 +191,8 @@ class Summary(msgspec.Struct, frozen=True):
     marks: tuple[Mark, ...]
     missing: tuple[str, ...] = ()
     debts: tuple[DebtFigures, ...] = ()
+    valued: dict[str, Decimal] = {}
+    """By symbol, what collateral less debts gains per unit of its mark, in the account's currency."""
     rates: dict[str, Decimal] = {}
     """Price in the account's currency of every other asset that the figures rest on."""
 
@@ -357,6 +359,17 @@ def summarize(account: Account, world: World) -> Summary:
     if account.pending:
         for asset, amount in on_its_way(account, house).items():
             posted[asset] = posted.get(asset, ZERO) + amount
+    valued: dict[str, Decimal] = {}
+
+    def value_by_mark(asset: str, units: Decimal) -> None:
+        rule = house.assets.get(asset)
+        if rule is None or not rule.priced_by or asset == account.currency or account.currency in rule.rates:
+            return
+        symbol = rule.priced_by
+        if symbol not in world.held_prices:
+            gained = units * rates[asset] / used_marks[symbol].price
+            valued[symbol] = valued.get(symbol, ZERO) + gained
+
     for asset in {**account.balances, **posted}:
         balance = account.balances.get(asset, ZERO)
         if balance == 0 and asset not in posted:
@@ -365,13 +378,16 @@ def summarize(account: Account, world: World) -> Summary:
         if rate is None:
             continue
         total_value += balance * rate
-        equity += collateral_value(asset, balance - posted.get(asset, ZERO), rate, house)
+        free = balance - posted.get(asset, ZERO)
+        equity += collateral_value(asset, free, rate, house)
+        value_by_mark(asset, slope_of(house.assets.get(asset), free, rate))
     debts: list[DebtFigures] = []
     for debt in account.debts.values():
         rate = rate_of(debt.asset)
         if rate is not None:
             debts.append(DebtFigures(debt, rate))
             equity -= debt.owed * rate
+            value_by_mark(debt.asset, -debt.owed)
     orders = order_uses(account, world, figures_list, rate_of, missing)
     used_by_orders = sum((use.order_margin() * use.rate for use in orders.values()), ZERO)
     return Summary(
@@ -389,6 +405,7 @@ def summarize(account: Account, world: World) -> Summary:
         marks=tuple(used_marks.values()),
         missing=tuple(dict.fromkeys(missing)),
         debts=tuple(debts),
+        valued=valued,
         rates=rates,
     )
 

@@ -188,6 +188,7 @@ class Engine:
         self.history.start(self.journal, count)
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
+            asyncio.create_task(self.recording.watch(), name="equity records"),
             asyncio.create_task(self.rebase_always(), name="screen rebase"),
         ]
 
@@ -548,6 +549,7 @@ class Engine:
 
     async def sweep(self) -> None:
         """Decide now what the passing of time has changed."""
+        await self.recording.sweep(self.clock())
         await self.time.sweep()
 
     async def rebase_always(self) -> None:

@@ -64,7 +64,6 @@ class PassingTime:
         await self.engine.assess(concerned)
         await self.expire(now)
         await self.engine.paper.catch_up()
-        await self.engine.recording.sweep(now)
 
     def newly_blind(self, now: datetime) -> list[str]:
         """Accounts that hold an instrument whose mark has just become too old, or never came."""

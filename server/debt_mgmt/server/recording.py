@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORDED_TOGETHER = 64
+LOOK_SECONDS = 1.0
+LOOKED_AT_TOGETHER = 1000
+RECORDED_TOGETHER = 32
 """Few at a time: what traders ask for is decided in between."""
 
 
@@ -26,20 +28,35 @@ class Recording:
         self.engine = engine
         self.boundary: datetime | None = None
         self.behind: list[str] = []
-        """Accounts whose last interval is still to be closed."""
+        """Accounts whose last interval may still be to close."""
+        self.turn = asyncio.Lock()
+
+    async def watch(self) -> None:
+        """Look at the clock beside all else that the passing of time brings, so that nothing waits for this."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.sweep(self.engine.clock())
+            except Exception:
+                logger.exception("equity could not be recorded; it is tried again in %s s", LOOK_SECONDS)
 
     async def sweep(self, now: datetime) -> None:
         """Close what has ended. Accounts whose prices are still to come after a start are recorded when they came."""
-        engine = self.engine
-        boundary = interval_start(now, engine.risk.day_zone, IntervalLength.HOUR)
-        if boundary != self.boundary:
-            self.boundary, self.behind = boundary, sorted(engine.home)
-        due = [one for one in self.behind if is_due(engine.account(one), boundary)]
-        later = [one for one in due if engine.awaits_prices(one)]
-        self.behind = later
-        waiting = set(later)
-        ready = [one for one in due if one not in waiting]
-        command = RecordEquity(boundary)
+        async with self.turn:
+            boundary = interval_start(now, self.engine.risk.day_zone, IntervalLength.HOUR)
+            if boundary != self.boundary:
+                self.boundary, self.behind = boundary, sorted(self.engine.home)
+            looked_at, self.behind = self.behind, []
+            for start in range(0, len(looked_at), LOOKED_AT_TOGETHER):
+                await self.record(looked_at[start : start + LOOKED_AT_TOGETHER], boundary)
+                await asyncio.sleep(0)
+
+    async def record(self, account_ids: list[str], boundary: datetime) -> None:
+        engine, command = self.engine, RecordEquity(boundary)
+        due = [one for one in account_ids if is_due(engine.account(one), boundary)]
+        later = {one for one in due if engine.awaits_prices(one)}
+        self.behind += later
+        ready = [one for one in due if one not in later]
         for start in range(0, len(ready), RECORDED_TOGETHER):
             part = ready[start : start + RECORDED_TOGETHER]
             outcomes = await asyncio.gather(

@@ -33,6 +33,8 @@ class Settling:
         self.engine = engine
         self.charges: list[tuple[datetime, str]] = []
         """When an account's next charge falls due; a heap."""
+        self.expected: dict[str, datetime] = {}
+        """The earliest of them by account, so that each is in the heap once."""
         self.overdrawn: set[str] = set()
         """Accounts with a negative balance."""
         self.unfunded: dict[str, tuple[FundingRate, ...]] = {}
@@ -43,9 +45,10 @@ class Settling:
 
     def notice(self, account_id: str, account: Account) -> None:
         """Remember what the account will owe."""
-        for debt in account.debts.values():
-            if debt.next_charge_at is not None:
-                heapq.heappush(self.charges, (debt.next_charge_at, account_id))
+        due = min((debt.next_charge_at for debt in account.debts.values() if debt.next_charge_at), default=None)
+        if due is not None and self.expected.get(account_id) != due:
+            self.expected[account_id] = due
+            heapq.heappush(self.charges, (due, account_id))
         if any(balance < 0 for balance in account.balances.values()):
             self.overdrawn.add(account_id)
         else:
@@ -61,7 +64,9 @@ class Settling:
         while self.charges and self.charges[0][0] <= now:
             due: set[str] = set()
             while self.charges and self.charges[0][0] <= now and len(due) < SETTLED_TOGETHER:
-                due.add(heapq.heappop(self.charges)[1])
+                account_id = heapq.heappop(self.charges)[1]
+                self.expected.pop(account_id, None)
+                due.add(account_id)
             later = {one for one in due if self.engine.awaits_prices(one)}
             charged = [one for one in sorted(due - later) if owes_interest(self.engine.account(one), now)]
             failed = await self.submit_all((one, CHARGE) for one in charged)

@@ -114,6 +114,27 @@ def test_a_watch_gives_a_line_for_each_thing(service: Service) -> None:
     assert "demo" in run(service, "watch", "--seconds", "1").stdout
 
 
+def test_money_is_borrowed_paid_back_and_accounted_for(service: Service, tmp_path: Path) -> None:
+    lent = asked(service, "borrow", "demo", "USDT", "100")["outcome"]
+    assert lent["accepted"] and lent["debt"]["principal"] == "100"
+    refused = asked(service, "borrow", "demo", "USDT", "100000000", code=1)["outcome"]
+    assert [one["reason"] for one in refused["violations"]] == ["INSUFFICIENT_MARGIN", "UTILIZATION_AFTER"]
+    found = asked(service, "debt", "demo")
+    assert found["summary"]["borrowed"] == "100" and len(found["charges"]) == 1 and found["rates"]
+    paid = asked(service, "repay", "demo", "USDT")["outcome"]
+    assert paid["principal_paid"] == "100" and paid["debt"] is None
+    assert asked(service, "debt")["debts"] == []
+    assert asked(service, "funds", "demo")["funds"]["starting_capital"] == {"asset": "USDT", "amount": "10000"}
+    told = asked(service, "pnl", "demo")["in_all"]["profit_and_loss"]
+    assert told["transfers"] == "10000" and Decimal(told["interest"]) == -Decimal(paid["interest_paid"])
+    assert sum(Decimal(told[name]) for name in told if name != "total") == Decimal(told["total"])
+    picture = tmp_path / "demo.svg"
+    (today,) = asked(service, "history", "demo", "--interval", "day", "--output", str(picture))["entries"]
+    assert Decimal(today["equity"]) > 0 and picture.read_text("utf-8").startswith("<svg ")
+    shown = run(service, "history", "demo", "--interval", "hour", "--plot")
+    assert "Equity of demo in USDT" in shown.stdout
+
+
 def test_the_journal_is_listed(service: Service) -> None:
     told = asked(service, "audit", "list", "--account", "demo", "--kind", "AccountCreated")["events"]
     assert [one["kind"] for one in told] == ["AccountCreated"]

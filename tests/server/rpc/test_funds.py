@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from debt_mgmt.core.account import Side
-from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
+from debt_mgmt.core.faults import InvalidRequest
 from debt_mgmt.v1 import fund_service_pb2 as wire
 from debt_mgmt.v1 import rejections_pb2, types_pb2
 from tests.server.rpc.edge import CALL, Edge, without_replayed
@@ -132,9 +132,3 @@ async def test_a_bad_amount_is_named_and_nothing_is_journaled(edge: Edge, text: 
     with pytest.raises(InvalidRequest):
         await edge.funds.Withdraw(withdrawal(text), CALL)
     assert edge.engine.revision("alice") == before
-
-
-async def test_the_history_is_not_there_yet(edge: Edge) -> None:
-    with pytest.raises(Fault) as raised:
-        await edge.funds.ListFundHistory(wire.ListFundHistoryRequest(account_id="alice"), CALL)
-    assert raised.value.reason is FaultReason.NOT_IMPLEMENTED

@@ -15,10 +15,11 @@ TABLES: list[tuple[names.Names[Any], Any, set[str]]] = [
     (names.MARGIN_MODE, types_pb2.MarginMode, set()),
     (names.ENVIRONMENT, types_pb2.Environment, set()),
     (names.INSTRUMENT_KIND, types_pb2.InstrumentKind, set()),
+    (names.TIME_IN_FORCE, margin_service_pb2.TimeInForce, set()),
+    (names.ORDER_STATE, margin_service_pb2.OrderState, set()),
     (names.TRADING_STATE, types_pb2.TradingState, set()),
     (names.RISK_LEVEL, types_pb2.RiskLevel, set()),
-    # Held back prices are counted and told to the publisher; they are no account's alert.
-    (names.ALERT_KIND, types_pb2.AlertKind, {"ALERT_KIND_MARK_QUARANTINED"}),
+    (names.ALERT_KIND, types_pb2.AlertKind, set()),
     (names.SEVERITY, types_pb2.AlertSeverity, set()),
     (names.BREAKER_KIND, risk_service_pb2.BreakerKind, set()),
     (names.QUARANTINE_REASON, market_service_pb2.QuarantineReason, set()),

@@ -366,7 +366,8 @@ def add_end_prices(message: types_pb2.Position, known: PositionFigures, summary:
     if shown is not None and liquidated is not None:
         message.liquidation_price = shown
         away = mark_price - liquidated if known.position.quantity > 0 else liquidated - mark_price
-        if len([one for one in summary.positions if one.position.symbol == known.position.symbol]) > 1:
+        offset = not known.isolated and known.position.symbol in summary.valued and summary.maintenance < summary.equity
+        if offset or len([one for one in summary.positions if one.position.symbol == known.position.symbol]) > 1:
             away = abs(liquidated - mark_price)
         message.distance_to_liquidation = text((max(away, ZERO) / mark_price).quantize(RATIO_RESOLUTION, ROUND_FLOOR))
     shown = price_text(bankrupt)
