@@ -52,7 +52,8 @@ def raised_by_ccxt(broker: str, status: int, body: str) -> Exception:
         client.handle_errors(status, "reason", URLS[broker], "POST", {}, body, parsed, {}, "")
         client.handle_http_status_code(status, "reason", URLS[broker], "POST", body)
     except ccxt.BaseError as error:
-        return error
+        found: Exception = error
+        return found
     raise AssertionError(f"{broker}: ccxt took {status} {body} for good")
 
 
@@ -81,7 +82,8 @@ TABLE = """
     binance -2028 Rejected PRECONDITION · binance -4028 Rejected INVALID · binance -1007 Ambiguous
     binance -2015 Denied CREDENTIALS · binance -2019 Rejected INSUFFICIENT_FUNDS
     binance -2022 Rejected NOTHING_TO_REDUCE · binance -2018 Rejected INSUFFICIENT_FUNDS
-    binance -4164 Rejected INVALID · binance -1021 Unreachable · binance -2013 Rejected NOT_FOUND · binance -4116 Rejected DUPLICATE
+    binance -4164 Rejected INVALID · binance -1021 Unreachable · binance -2013 Rejected NOT_FOUND
+    binance -4116 Rejected DUPLICATE
     okx 59100 Rejected PRECONDITION · okx 59101 Rejected PRECONDITION · okx 59107 Rejected PRECONDITION
     okx 59102 Rejected INVALID · okx 59104 Rejected INVALID · okx 59105 Rejected INVALID · okx 59106 Rejected INVALID
     okx 59109 Rejected INVALID · okx 51039 Rejected INVALID · okx 59103 Rejected INSUFFICIENT_FUNDS
@@ -89,7 +91,8 @@ TABLE = """
     okx 50120 Denied PERMISSION · okx 50100 Denied PERMISSION · okx 50040 Unreachable · okx 50061 Unreachable
     okx 51016 Rejected DUPLICATE · okx 50004 Ambiguous · okx 50001 Ambiguous
     cryptocom 306 Rejected INSUFFICIENT_FUNDS · cryptocom 201 Rejected NOTHING_TO_REDUCE
-    cryptocom 226 Rejected INVALID · cryptocom 304 Rejected PRECONDITION · cryptocom 204 Rejected DUPLICATE · cryptocom 40101 Denied CREDENTIALS
+    cryptocom 226 Rejected INVALID · cryptocom 304 Rejected PRECONDITION · cryptocom 204 Rejected DUPLICATE
+    cryptocom 40101 Denied CREDENTIALS
     cryptocom 40102 Unreachable · cryptocom 42901 Unreachable · cryptocom 316 Rejected NOT_FOUND
     cryptocom 10001 Ambiguous · cryptocom 40801 Ambiguous
     coinbase UNAUTHENTICATED Denied CREDENTIALS · coinbase PERMISSION_DENIED Denied PERMISSION
@@ -219,8 +222,9 @@ def test_nothing_unchanged_reaches_a_caller_as_an_error_of_another_kind() -> Non
 
 
 def test_every_class_of_the_client_library_has_a_meaning() -> None:
-    def below(one: type) -> list[type]:
-        return [one, *(deeper for child in one.__subclasses__() for deeper in below(child))]
+    def below(one: type[Any]) -> list[type[Any]]:
+        children: list[type[Any]] = one.__subclasses__()
+        return [one, *(deeper for child in children for deeper in below(child))]
 
     for one in below(ccxt.BaseError):
         if one.__module__.startswith("ccxt"):
