@@ -1,4 +1,4 @@
-"""Nothing turns into zero: a venue that can not be read leaves the account unknown, with a reason, and sells nothing."""
+"""Nothing turns into zero: a venue that can not be read leaves the account unknown, and why; no order leaves."""
 
 import asyncio
 from collections.abc import AsyncIterator
