@@ -34,9 +34,10 @@ format: $(READY) ## format the code and the protos, and mend what the linter can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/buf format --write
 
-generate: $(READY) ## write what is generated: client/debt_mgmt/v1, the configuration examples and their reference
+generate: $(READY) ## write what is generated: client/debt_mgmt/v1, the configuration pages, docs/brokers.md
 	@PYTHON=$(BIN)/python scripts/generate.sh
 	@$(BIN)/python -m debt_mgmt.server.config --write
+	@$(BIN)/python -m debt_mgmt.server.broker_pages --write
 
 clean: ## remove the virtual environment, the caches and the demo's database
 	rm -rf $(VENV) $(BUILD) .data .tools .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -68,6 +69,7 @@ contract: $(READY)
 
 pages: $(READY)
 	@$(BIN)/python -m debt_mgmt.server.config
+	@$(BIN)/python -m debt_mgmt.server.broker_pages
 
 # The virtual environment, made anew whenever the dependencies change.
 $(READY): pyproject.toml

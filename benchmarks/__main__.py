@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import calls, history, lending, machine, reaction, screening
+from benchmarks import calls, history, lending, machine, reaction, screening, syncing
 from benchmarks.bench import QUICK, TINY, Bench, Sizes, begin
 from benchmarks.figures import Failure, Figure, document, table
 from benchmarks.servers import workplace
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "screen": screening.screen,
     "history": history.history,
     "lending": lending.lending,
+    "sync": syncing.syncing,
 }
 """By the name that chooses them. `history` is replay, memory and start."""
 

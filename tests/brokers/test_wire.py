@@ -212,4 +212,4 @@ async def test_a_reducing_order_is_spelled_as_the_venue_wants_it(
     quantity = params.get("qty") or params.get("quantity") or params.get("sz")
     assert quantity == "0.501", "rounded down to the lot"
     client_id = params.get("orderLinkId") or params.get("newClientOrderId") or params.get("clOrdId")
-    assert client_id.startswith("liqz1z7z1z" if broker == "okx" else "liq-1-7-1-")
+    assert str(client_id).startswith("liqz1z7z1z" if broker == "okx" else "liq-1-7-1-")

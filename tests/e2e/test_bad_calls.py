@@ -76,6 +76,7 @@ def filled(name: str, **fields: str) -> Message:
         "orders": [order(BUY, "0.01")],
         "reservation_id": "1-1",
         "order_id": "1-1",
+        "reason": "drill",
         "side": types_pb2.SIDE_BUY,
         "quantity": "1",
         "price": "1",
@@ -138,12 +139,15 @@ async def test_a_taken_account_id_is_refused_as_such(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("environment", [types_pb2.ENVIRONMENT_TESTNET, types_pb2.ENVIRONMENT_LIVE])
-async def test_accounts_at_exchanges_are_not_implemented_yet(desk: Desk, environment: Any) -> None:
+async def test_an_account_at_an_exchange_that_is_not_enabled_is_refused_with_what_to_set(
+    desk: Desk, environment: Any
+) -> None:
     request = account_service_pb2.CreateAccountRequest(
         request_id=desk.request_id(), account_id="live", broker="bybit", environment=environment
     )
     failure = await fails(desk, "AccountService/CreateAccount", request)
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BROKER_NOT_READY")
+    assert "brokers.bybit.enabled" in failure.message
 
 
 # request ids

@@ -192,8 +192,12 @@ def exchanges_of(
 
 
 @contextlib.asynccontextmanager
-async def bench_of(about: Venue, environment: Mapping[str, str] | None = None) -> AsyncIterator[Bench]:
-    """A bench with a connected broker and its feed."""
+async def bench_of(
+    about: Venue,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[Bench], None] = lambda bench: None,
+) -> AsyncIterator[Bench]:
+    """A bench with a connected broker and its feed; `prepare` furnishes the venue before anybody asks it."""
     venue = about.simulator()
     venue.book.deposit(about.cash, D(100_000))
     async with venue:
@@ -203,9 +207,11 @@ async def bench_of(about: Venue, environment: Mapping[str, str] | None = None) -
         for link in (broker.link, feed.link):
             link.budget = RateBudget(1e6, 1e6, 0.4)
             link.client.timeout_on_exit = 5
+        bench = Bench(about, venue, broker, feed)
         try:
+            prepare(bench)
             await broker.connect()
-            yield Bench(about, venue, broker, feed)
+            yield bench
         finally:
             await feed.close()
             await broker.close()

@@ -65,6 +65,8 @@ class Place:
     symbols: tuple[str, str]
     cancels: str
     orders: str
+    reads: tuple[str, ...]
+    """Patterns of every request that an account's state is read with."""
     leverage: Decimal = FIVE
     direction: int = 1
     """Long; or short, where at leverage 1 a falling price would not raise the utilisation."""
@@ -80,6 +82,7 @@ PLACES = {
             ("BTCUSDT", "ETHUSDT"),
             "POST /v5/order/cancel",
             "POST /v5/order/create",
+            ("wallet-balance", "account/info", "position/list", "order/realtime"),
         ),
         Place(
             "binance",
@@ -88,6 +91,7 @@ PLACES = {
             ("BTCUSDT", "ETHUSDT"),
             "DELETE /fapi/v1/order",
             "POST /fapi/v1/order",
+            ("v3/account", "v3/positionRisk", "symbolConfig", "openOrders", "positionSide/dual"),
         ),
         Place(
             "okx",
@@ -96,6 +100,7 @@ PLACES = {
             ("BTC-USDT-SWAP", "ETH-USDT-SWAP"),
             "POST /api/v5/trade/cancel-order",
             "POST /api/v5/trade/(order|batch-orders)",
+            ("account/balance", "account/positions", "orders-pending", "account/config"),
         ),
         Place(
             "kraken",
@@ -104,6 +109,7 @@ PLACES = {
             ("XXBTZUSD", "XETHZUSD"),
             "POST /0/private/CancelOrder",
             "POST /0/private/AddOrder",
+            ("BalanceEx", "TradeBalance", "OpenPositions", "OpenOrders"),
         ),
         Place(
             "coinbase",
@@ -112,6 +118,7 @@ PLACES = {
             ("BIP-20DEC30-CDE", "ETP-20DEC30-CDE"),
             "POST /api/v3/brokerage/orders/batch_cancel",
             "POST /api/v3/brokerage/orders/close_position",
+            ("brokerage/accounts", "balance_summary", "cfm/positions", "historical/batch"),
             leverage=D(1),
             direction=-1,
         ),
@@ -122,6 +129,7 @@ PLACES = {
             ("BTCUSD-PERP", "ETHUSD-PERP"),
             "POST /exchange/v1/private/cancel-order",
             "POST /exchange/v1/private/create-order",
+            ("user-balance", "get-positions", "get-open-orders"),
         ),
     )
 }
@@ -233,9 +241,7 @@ class Fall:
         assert len(account_of(desk).positions) == 2
 
     def is_known(self, desk: Desk) -> bool:
-        account = account_of(desk)
-        fresh = account.sync is not None and account.sync.status is SyncStatus.FRESH
-        return fresh and summarize(account, desk.engine.world()).known
+        return is_fresh(desk) and summarize(account_of(desk), desk.engine.world()).known
 
     def utilization_at(self, desk: Desk, share: Decimal) -> Decimal:
         """What the house would say if prices had moved by a share; above everything where nothing is left."""
@@ -271,6 +277,11 @@ class Fall:
     def venue_symbol(self, house: str) -> str:
         """The venue's name of one of the two instruments."""
         return self.place.symbols[0 if house.partition(":")[2].startswith("BTC") else 1]
+
+
+def is_fresh(desk: Desk) -> bool:
+    sync = account_of(desk).sync
+    return sync is not None and sync.status is SyncStatus.FRESH
 
 
 def account_of(desk: Desk) -> Account:

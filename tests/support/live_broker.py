@@ -64,6 +64,8 @@ class FakeVenue:
         self.executed: dict[str, BrokerFill] = {}
         self.executions: Counter[str] = Counter()
         self.fills: list[VenueFill] = []
+        self.tells_fills = True
+        """False: trades are told too late to explain a state."""
         self.calls: list[str] = []
         """Every call that reached the venue, in order."""
         self.troubles: dict[str, list[Trouble]] = {}
@@ -247,7 +249,7 @@ class FakeBroker:
     async def state(self, fills_since: datetime | None = None) -> VenueState:
         def found() -> VenueState:
             state = self.venue.state()
-            if fills_since is None:
+            if fills_since is None or not self.venue.tells_fills:
                 return state
             fills = tuple(one for one in self.venue.fills if one.at >= fills_since)
             return msgspec.structs.replace(state, fills=fills)

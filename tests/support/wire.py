@@ -46,7 +46,6 @@ IDEMPOTENT = 2
 MUTATIONS = [name for name, method in METHODS.items() if method.GetOptions().idempotency_level == IDEMPOTENT]
 
 UNIMPLEMENTED = {
-    "AccountService/SyncAccount",
     "AuditService/ExplainEvent",
     "AuditService/VerifyAudit",
     "RiskService/AcknowledgeAlert",

@@ -134,7 +134,10 @@ class Reductions:
             account = self.engine.account(account_id)
             reduction = account.reduction
             step = reduction.open_steps[0] if reduction is not None and reduction.open_steps else None
+            blind = step is not None and step.cause is not ReductionCause.REQUESTED and self.is_blind(account)
             doubtful = step is not None and step.client_order_id in self.doubtful
+            if blind and account.environment is Environment.SANDBOX:
+                doubtful = False  # a live account is read only once this is known, so that can't wait for prices
             try:
                 if reduction is not None and step is not None and doubtful:
                     await self.find_out(account, reduction, step)
@@ -144,7 +147,7 @@ class Reductions:
                     return
                 elif account.dry_run:
                     await self.end_step(account, reduction, step, DRY_RUN_NOTE)
-                elif step.cause is not ReductionCause.REQUESTED and self.is_blind(account):
+                elif blind:
                     await asyncio.sleep(RETRY_SECONDS_MIN)
                     continue
                 else:

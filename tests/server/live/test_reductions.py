@@ -136,14 +136,32 @@ async def test_leaving_dry_run_is_audited_and_reduces_in_earnest(levered: FakeVe
         assert [one.reason for one in other.violations] == [rejections_pb2.REFUSAL_REASON_ALREADY_IN_STATE]
 
 
+async def test_dry_run_stops_a_plan_that_was_made_in_earnest(levered: FakeVenue) -> None:
+    levered.fail("place", UNREACHABLE)
+    async with live_service(levered) as desk:
+        await open_live(desk)
+        levered.mark("BTCUSDT", FALLEN)
+        await until(lambda: levered.count("place"))
+        answer = await desk.accounts.SetDryRun(
+            account_service_pb2.SetDryRunRequest(request_id="stop", account_id="alice", dry_run=True)
+        )
+        assert answer.accepted
+        levered.heal()
+        await until(lambda: desk.engine.account("alice").past_reductions)
+        await asyncio.sleep(0.3)
+        assert not levered.executions
+
+
 @pytest.mark.parametrize(
     ("fault", "executed"),
     [(TIMED_OUT, True), (TIMED_OUT, False), (UNREACHABLE, False)],
     ids=["timed out after", "timed out before", "unreachable"],
 )
+@pytest.mark.parametrize("tells_fills", [True, False], ids=["", "no trades told"])
 async def test_an_order_of_unknown_outcome_is_executed_once(
-    levered: FakeVenue, fault: BrokerFault, executed: bool
+    levered: FakeVenue, fault: BrokerFault, executed: bool, tells_fills: bool
 ) -> None:
+    levered.tells_fills = tells_fills
     levered.fail("place", fault, 1, after=executed)
     async with live_service(levered) as desk:
         await open_live(desk)
@@ -206,10 +224,12 @@ async def test_no_order_leaves_while_the_account_is_lost(levered: FakeVenue) -> 
     [("cancel", False), ("cancel", True), ("place", False), ("place", True), ("find", False)],
     ids=["before the cancel", "after the cancel", "before the order", "after the order", "at the lookup"],
 )
+@pytest.mark.parametrize("tells_fills", [True, False], ids=["", "no trades told"])
 async def test_a_kill_at_any_step_leads_to_the_same_end_and_to_no_second_order(
-    levered: FakeVenue, call: str, executed: bool
+    levered: FakeVenue, call: str, executed: bool, tells_fills: bool
 ) -> None:
     journal = MemoryJournal()
+    levered.tells_fills = tells_fills
     levered.orders["order-1"] = VenueOrder("order-1", BTC, Side.BUY, D("0.01"), price=D(30_000))
     async with live_service(levered, journal=journal, pace=paced(call_seconds=30.0)) as desk:
         await open_live(desk)
@@ -225,6 +245,7 @@ async def test_a_kill_at_any_step_leads_to_the_same_end_and_to_no_second_order(
         await until(lambda: is_fresh(desk.engine.account("alice")))
         account = await finished(desk, levered)
         assert set(levered.executions.values()) == {1} and len(levered.executions) == 1
+        assert levered.count("place") == (2 if call == "place" and not executed else 1), "it is looked up, not sent"
         assert not levered.orders and len(account.past_reductions) == 1
         fills = [one for one in account.past_reductions[0].steps if one.filled_quantity]
         assert len(fills) == 1

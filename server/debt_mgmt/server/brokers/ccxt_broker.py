@@ -54,7 +54,7 @@ class CcxtBroker:
     async def state(self, fills_since: datetime | None = None) -> VenueState:
         trades = None if fills_since is None else Trades(fills_since, frozenset(self.traded), self.salt)
         found = await read_state(self.link, self.markets(), trades)
-        self.seen = {one.symbol for one in (*found.positions, *found.orders)}
+        self.seen = {one.symbol for one in found.positions} | {one.symbol for one in found.orders}
         self.traded |= self.seen
         for position in found.positions:
             if position.margin_mode is not None:

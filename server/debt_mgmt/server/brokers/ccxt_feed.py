@@ -1,6 +1,7 @@
 """A venue's public prices: mark prices where it publishes them, else the last trade, marked as such."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -82,7 +83,7 @@ class CcxtFeed:
                 market["symbol"]
             )
         watch = client.watch_mark_prices if self.profile.mark_source is MarkSource.MARK_PRICE else client.watch_tickers
-        return {kind: (lambda names=names: watch(names)) for kind, names in kinds.items()}
+        return {kind: functools.partial(watch, names) for kind, names in kinds.items()}
 
     async def pushed(self, symbol: str, market: Market, ticker: Mapping[str, Any]) -> VenueMark | None:
         """The mark that a push brings, or that it is time to ask for; None for a push that brings none."""

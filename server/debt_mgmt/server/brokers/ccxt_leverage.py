@@ -55,7 +55,8 @@ class Leverage:
         if profile.leverage_path is LeveragePath.ORDER_PARAMETER:
             return self.choose(symbol, market, leverage)
         await self.changing(lambda client: self.send(client, market, symbol, leverage))
-        return await self.read_back(lambda client: LEVERAGES[profile.broker](self, client, market, symbol))
+        found: Decimal = await self.read_back(lambda client: LEVERAGES[profile.broker](self, client, market, symbol))
+        return found
 
     def choose(self, symbol: str, market: Market, leverage: Decimal) -> Decimal:
         """Kept here and sent with each order, if the pair can be traded with it."""
@@ -105,7 +106,7 @@ class Leverage:
             self.modes[symbol] = mode
             return mode
         await self.changing(lambda client: client.set_margin_mode(mode.value.lower(), market["symbol"]))
-        found = await self.read_back(lambda client: MODE_READERS[profile.broker](client, market))
+        found: MarginMode = await self.read_back(lambda client: MODE_READERS[profile.broker](client, market))
         self.modes[symbol] = found
         return found
 

@@ -117,13 +117,12 @@ async def read_tiers(link: Link, markets: Markets, names: Sequence[str]) -> dict
         return {name: (Tier(ZERO, None, rate, ONE),) for name in names}
     if link.profile.broker == "binance":
         return await all_tiers(link, markets, names)
+    units = await tier_units(link, markets, names) if source is TierSource.CONTRACTS else dict.fromkeys(names, ONE)
     found = {}
     for name in names:
-        symbol = markets.venue_symbol(name)
         async with link.asking() as client:
-            rows = await client.fetch_market_leverage_tiers(symbol)
-            size = await tier_unit(link, markets.market(name)) if source is TierSource.CONTRACTS else ONE
-        found[name] = tiers_of(rows, size)
+            rows = await client.fetch_market_leverage_tiers(markets.venue_symbol(name))
+            found[name] = tiers_of(rows, units[name])
     return found
 
 
@@ -138,12 +137,19 @@ async def all_tiers(link: Link, markets: Markets, names: Sequence[str]) -> dict[
         return {name: tiers_of(rows[markets.venue_symbol(name)], ONE) for name in names}
 
 
-async def tier_unit(link: Link, market: Market) -> Decimal:
-    """What one contract is worth in the settlement asset at the present mark."""
+async def tier_units(link: Link, markets: Markets, names: Sequence[str]) -> dict[str, Decimal]:
+    """What one contract of each is worth in its settlement asset at the present mark: OKX bounds tiers in contracts."""
+    if not names:
+        return {}
     async with link.asking() as client:
-        mark = needed(await client.fetch_mark_price(market["symbol"]), "markPrice")
-        size = needed(market, "contractSize")
-        return size / mark if market.get("inverse") else size * mark
+        rows = (await client.publicGetPublicMarkPrice({"instType": "SWAP"}))["data"]
+        marks = {row["instId"]: needed(row, "markPx") for row in rows}
+        units = {}
+        for name in names:
+            market = markets.market(name)
+            size, mark = needed(market, "contractSize"), marks[market["id"]]
+            units[name] = size / mark if market.get("inverse") else size * mark
+        return units
 
 
 def tiers_of(rows: Sequence[Mapping[str, Any]], unit: Decimal) -> tuple[Tier, ...]:

@@ -190,7 +190,7 @@ class Orders:
                 raise ValueError("the trades of the order are missing")
             asset = own if own in fees else next(iter(fees))
             return fees[asset], asset
-        fee = order.get("fee") or next(iter(order.get("fees") or ()), {})
+        fee: Row = order.get("fee") or next(iter(order.get("fees") or ()), {})
         paid = number(fee.get("cost"))
         if paid is None:
             raise ValueError("the fee of the order is missing")

@@ -63,7 +63,7 @@ async def read_state(link: Link, markets: Markets, trades: Trades | None = None)
             balances=balances,
             positions=tuple(one for one in positions if one is not None),
             orders=tuple(one for one in orders if one is not None),
-            health=health,
+            health=msgspec.structs.replace(health, currency=link.profile.health_currency),
             leverage=named(link, markets, raw.leverage),
             margin_modes=named(link, markets, raw.modes),
             hedge=raw.hedge,

@@ -175,7 +175,7 @@ class VenueProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Private requests carry a number that must grow, so they leave one after the other."""
     rules: VenueRules = VenueRules()
     max_state_age_seconds: int
-    """An account's state that is older admits no new risk."""
+    """An account's state shall not grow older: it is read three times as often, which the venue's weights allow."""
 
     def capability(self, feature: Feature) -> Capability:
         return next(one for one in self.capabilities if one.feature is feature)

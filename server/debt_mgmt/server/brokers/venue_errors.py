@@ -120,13 +120,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 def known_code(broker: str, code: str) -> Meaning | None:
     """What our table says of a code. Kraken's grow suffixes: the longest beginning that is known counts."""
     codes = CODES[broker]
-    while code:
-        if code in codes:
-            return codes[code]
-        if broker != "kraken":
-            return None
-        code = code.rpartition(":")[0]
-    return None
+    if broker != "kraken":
+        return codes.get(code)
+    beginnings = [one for one in codes if code.startswith(one)]
+    return codes[max(beginnings, key=len)] if beginnings else None
 
 
 def class_meaning(error: Exception) -> Meaning | None:
@@ -145,7 +142,7 @@ def code_and_words(broker: str, error: Exception, heard: Heard | None) -> tuple[
         answer = embedded(str(error))
     code, words = FINDERS[broker](answer) if isinstance(answer, dict) else ("", "")
     if not code and heard.status >= 400:
-        code = str(heard.status)
+        code = f"HTTP {heard.status}"
         words = words or f"HTTP status {heard.status}"
     if not code:
         code = "" if type(error).__name__ == "ExchangeError" else type(error).__name__

@@ -212,7 +212,6 @@ def bybit_money(answer: Row, named: Named) -> Money:
         for row in account["coin"]
     ]
     return kept(balances), VenueHealth(
-        currency="USD",
         equity=number(account.get("totalEquity")),
         initial_margin=number(account.get("totalInitialMargin")),
         maintenance_margin=number(account.get("totalMaintenanceMargin")),
@@ -232,7 +231,6 @@ def binance_money(answer: Row, named: Named) -> Money:
         for row in answer["assets"]
     ]
     return kept(balances), VenueHealth(
-        currency="USDT",
         equity=number(answer.get("totalMarginBalance")),
         initial_margin=number(answer.get("totalInitialMargin")),
         maintenance_margin=number(answer.get("totalMaintMargin")),
@@ -255,7 +253,6 @@ def okx_money(answer: Row, named: Named) -> Money:
     initial = number(account.get("imr"))
     equity = number(account.get("totalEq"))
     return kept(balances), VenueHealth(
-        currency="USD",
         equity=equity,
         initial_margin=initial,
         maintenance_margin=number(account.get("mmr")),
@@ -272,7 +269,6 @@ def kraken_money(answer: Row, named: Named) -> Money:
         balances.append(VenueBalance(asset=named(asset), total=total, free=free, debt=ZERO))
     trade = answer["trade"]["result"]
     return kept(balances), VenueHealth(
-        currency="USD",
         equity=number(trade.get("e")),
         initial_margin=number(trade.get("m")),
         available=number(trade.get("mf")),
@@ -306,7 +302,6 @@ def coinbase_money(answer: Row, named: Named) -> Money:
     equity = total_of([amount(summary.get("total_usd_balance")), amount(summary.get("unrealized_pnl"))])
     balances = [VenueBalance(asset=one, total=total, free=free.get(one), debt=ZERO) for one, total in totals.items()]
     return kept(balances), VenueHealth(
-        currency="USD",
         equity=equity,
         initial_margin=amount(summary.get("initial_margin")),
         maintenance_margin=amount(summary.get("liquidation_threshold")),
@@ -325,7 +320,6 @@ def cryptocom_money(answer: Row, named: Named) -> Money:
         owed = max(-quantity, ZERO)
         balances.append(VenueBalance(named(row["instrument_name"]), max(quantity, ZERO), free, owed))
     return kept(balances), VenueHealth(
-        currency="USD",
         equity=number(account.get("total_margin_balance")),
         initial_margin=number(account.get("total_initial_margin")),
         maintenance_margin=number(account.get("total_maintenance_margin")),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Environment
+from debt_mgmt.core.commands import RecordSync
 from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.core.venue import VenueState
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.brokers.broker import (
     Ambiguous,
@@ -23,7 +25,7 @@ from debt_mgmt.server.brokers.broker import (
 from debt_mgmt.server.brokers.live import LiveBroker
 from debt_mgmt.server.live.marks import VenueMarks
 from debt_mgmt.server.live.pace import Pace
-from debt_mgmt.server.live.supervisor import Supervisor, Synced
+from debt_mgmt.server.live.supervisor import SYNC_DIGEST, Supervisor, Synced
 from debt_mgmt.server.live.venues import NoVenues, Venues
 
 if TYPE_CHECKING:
@@ -118,7 +120,17 @@ class LiveAccounts:
         return supervisor
 
     async def sync(self, account_id: str, request_id: str, actor: Actor) -> Synced:
-        """Read the account from its venue now. Raises Fault with the venue's words where that fails."""
+        """Read the account from its venue now. Raises Fault with the venue's words where that fails.
+
+        An account that has no venue, or is closed, refuses it.
+        """
+        account = self.engine.account(account_id)
+        if account.sync is None or account.closed_at is not None:
+            nothing = RecordSync(VenueState(self.engine.clock()))
+            committed = await self.engine.submit(
+                account_id, nothing, request_id=request_id, actor=actor, digest=SYNC_DIGEST
+            )
+            return Synced(account, committed)
         return await self.supervisor(account_id).sync(request_id, actor)
 
     async def learn(self, account: Account, symbols: Collection[str]) -> None:

@@ -147,6 +147,7 @@ class Supervisor:
         try:
             await self.answered(broker.connect(), "connecting", self.pace.connect_seconds)
             await self.furnish_configured(broker)
+            await self.marks().ensure({one.symbol for one in self.account.positions.values()})
             self.broker, self.problem = broker, ""
             listener = asyncio.create_task(self.listen(broker), name=f"changes of {self.account_id}")
             try:

@@ -10,7 +10,6 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core.account import Account, Environment, MarginMode, PositionMode
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.money import text
-from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.venue import SyncState, SyncStatus
 from debt_mgmt.server.brokers.profiles import PROFILES
 from debt_mgmt.server.rpc import convert
@@ -119,15 +118,6 @@ class AccountService:
         request_id = read.request_id(request.request_id)
         account_id = read.account_id(request.account_id)
         read.done()
-        account, at = engine.account(account_id), engine.clock()
-        if account.sync is None or account.closed_at is not None:
-            reason = Reason.ACCOUNT_CLOSED if account.closed_at is not None else Reason.NOT_SUPPORTED
-            why = Violation(reason, account_id, note="this service keeps a sandbox account by itself")
-            return wire.SyncAccountResponse(
-                **reading(engine.revision(account_id), at),
-                violations=convert.violations([why]),
-                account=account_message(engine, account),
-            )
         before, committed = await engine.live.sync(account_id, request_id, call.actor)
         return wire.SyncAccountResponse(
             **verdict(engine, account_id, committed),
