@@ -133,24 +133,30 @@ class FundHistory:
     async def follow(self, journal: Journal, shards: int) -> None:
         while True:
             try:
-                if self.anew:
-                    await self.store.clear()
-                    self.anew = False
-                if self.behind:
-                    self.behind = False
-                    await read_on(self.store, journal, shards)
-                await self.write_pending()
+                await self.go_on(journal, shards)
             except JournalError as error:
                 self.behind = True
-                logger.warning(
-                    "the history of funds is behind the journal (%s); tried again in %s s", error, AGAIN_SECONDS
-                )
+                logger.warning("the history of funds is behind (%s); tried again in %s s", error, AGAIN_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
+            except Exception:
+                self.behind = True
+                logger.exception("the history of funds is behind; tried again in %s s", AGAIN_SECONDS)
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 if not self.pending and not self.behind:
                     self.wake.clear()
                     self.caught_up.set()
                     await self.wake.wait()
+
+    async def go_on(self, journal: Journal, shards: int) -> None:
+        """Bring the table up to the journal."""
+        if self.anew:
+            await self.store.clear()
+            self.anew = False
+        if self.behind:
+            self.behind = False
+            await read_on(self.store, journal, shards)
+        await self.write_pending()
 
     async def write_pending(self) -> None:
         while self.pending and not self.behind:

@@ -112,14 +112,15 @@ async def test_how_far_each_log_was_followed_is_known_and_forgotten(store: Histo
 class Flaky(MemoryHistory):
     """A store that does not answer for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Exception) -> None:
         super().__init__()
         self.failures = 0
+        self.failure = failure
 
     async def put(self, rows: Sequence[HistoryRow]) -> None:
         if self.failures:
             self.failures -= 1
-            raise JournalUnavailable("the test pulled the plug")
+            raise self.failure
         await super().put(rows)
 
 
@@ -181,10 +182,13 @@ async def test_what_was_not_written_is_read_from_the_journal_at_the_next_start(s
     await second.engine.stop()
 
 
-async def test_a_store_that_fails_delays_nothing_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [JournalUnavailable("the test pulled the plug"), ValueError("a bug")], ids=str)
+async def test_a_store_that_fails_delays_nothing_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     monkeypatch.setattr(following, "AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(following, "SETTLED_SECONDS", 0.05)
-    store = Flaky()
+    store = Flaky(failure)
     hours = Hours(MemoryJournal(), store)
     await hours.engine.start()
     await hours.open(*NAMES)
