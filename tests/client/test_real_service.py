@@ -162,12 +162,12 @@ async def test_money_is_borrowed_paid_back_and_told_of() -> None:
         (rate,) = await client.borrow_rates("alice", assets=["USDT"])
         assert (rate.annual_rate, rate.interest_clock) == (Decimal("0.10"), "started_hours")
         lent = (await client.borrow("alice", "USDT", 500)).raise_if_refused()
-        assert lent.debt is not None and (lent.debt.principal, lent.debt.lender) == (500, Lender.HOUSE)
+        assert lent.debt is not None and (lent.debt.principal, lent.debt.lender) == (Decimal(500), Lender.HOUSE)
         assert [one.owed for one in await client.debts("alice")] == [lent.debt.owed]
         (charge,) = [one async for one in client.interest_charges("alice")]
         assert charge.amount == lent.debt.accrued_interest > 0
         summary = await client.debt_summary("alice")
-        assert (summary.borrowed, summary.account_count) == (500, 1)
+        assert (summary.borrowed, summary.account_count) == (Decimal(500), 1)
         assert [one.currency for one in await client.debt_summaries()] == ["USDT"]
         with pytest.raises(Refused):
             (await client.borrow("alice", "USDT", 10**9)).raise_if_refused()
@@ -176,7 +176,7 @@ async def test_money_is_borrowed_paid_back_and_told_of() -> None:
         assert (await client.repay("alice", "USDT")).debt is None
         (today,) = [entry async for entry in client.fund_history("alice", interval=FundInterval.DAY)]
         assert today.profit_and_loss is not None
-        assert (today.profit_and_loss.transfers, today.profit_and_loss.interest) == (1000, -charge.amount)
+        assert (today.profit_and_loss.transfers, today.profit_and_loss.interest) == (Decimal(1000), -charge.amount)
         assert (await client.profit_and_loss("alice")).profit_and_loss == today.profit_and_loss
 
 

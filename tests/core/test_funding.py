@@ -3,13 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Holding, PositionMode
+from debt_mgmt.core.account import Environment, Holding, PositionMode
 from debt_mgmt.core.funding import funding_amount, held_at, remember
 from tests.support.desk import FREE, NOON, Desk, reasons
 from tests.support.instruments import BTCUSD, BTCUSDT
@@ -95,6 +96,13 @@ def test_a_position_opened_or_closed_in_the_instant_was_held_in_it(at: datetime)
     desk.now = FOUR
     desk.fill("alice", "buy", 1)
     assert [event.quantity for event in settle(desk)] == [-1]
+
+
+def test_a_real_account_is_settled_by_its_venue() -> None:
+    desk = desk_with()
+    desk.fill("alice", "buy", 1)
+    desk.accounts["alice"] = msgspec.structs.replace(desk.account(), environment=Environment.LIVE)
+    assert settle(desk) == []
 
 
 def test_a_reset_leaves_nothing_to_settle() -> None:

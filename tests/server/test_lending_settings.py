@@ -14,8 +14,7 @@ D = Decimal
 
 
 async def test_rates_and_their_clock_come_from_the_settings() -> None:
-    flags = {"sandbox__borrow_rates": "{USDT: 0.10, BTC: 0.02}", "sandbox__interest_clock": "bybit_hourly"}
-    async with service(**flags) as desk:
+    async with service(sandbox__borrow_rates="{USDT: 0.10, BTC: 0.02}", sandbox__interest_clock="bybit_hourly") as desk:
         lent = desk.engine.house.borrow_rates
         assert {asset: (rates[-1].annual_rate, rates[-1].clock) for asset, rates in lent.items()} == {
             "USDT": (D("0.10"), "bybit_hourly"),
@@ -58,13 +57,12 @@ def test_a_table_of_haircuts_that_makes_no_sense_is_refused(table: str, problem:
 
 
 async def test_the_guard_of_collateral_and_the_conversion_come_from_the_settings() -> None:
-    flags = {
-        "prices__collateral_guard": "0.03",
-        "prices__collateral_hold_seconds": "2",
-        "sandbox__conversion_threshold": "500",
-        "sandbox__conversion_ratio": "0.99",
-    }
-    async with service(**flags) as desk:
+    async with service(
+        prices__collateral_guard="0.03",
+        prices__collateral_hold_seconds="2",
+        sandbox__conversion_threshold="500",
+        sandbox__conversion_ratio="0.99",
+    ) as desk:
         guard, rules = desk.engine.collateral, desk.engine.risk
     assert (guard.deviation, guard.hold) == (D("0.03"), timedelta(seconds=2))
     assert (rules.conversion_threshold, rules.conversion_ratio) == (D(500), D("0.99"))

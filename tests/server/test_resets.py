@@ -234,3 +234,21 @@ async def test_capital_and_its_currency_come_from_the_settings() -> None:
         assert shown.last_reset_time.ToDatetime(UTC) == utc("2026-03-06 22:00")
         # A week later the clocks have changed: 17:00 there is an hour earlier here.
         assert shown.next_reset_time.ToDatetime(UTC) == utc("2026-03-13 21:00")
+
+
+async def test_many_accounts_are_reset_a_part_at_each_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that expiries and stale prices do not wait for them."""
+    monkeypatch.setattr("debt_mgmt.server.passing_time.RESETS_A_LOOK", 3)
+    edge = await started(MemoryJournal(), utc("2026-03-02 23:00"), ResetSchedule(DAILY))
+    try:
+        names = [f"account-{number}" for number in range(8)]
+        for name in names:
+            await edge.open(name)
+        edge.clock.now = utc("2026-03-03 00:00")
+        counts = []
+        for _ in range(4):
+            await edge.engine.sweep()
+            counts.append(sum(edge.engine.account(name).reset_count for name in names))
+        assert counts == [3, 6, 8, 8]
+    finally:
+        await edge.engine.stop()

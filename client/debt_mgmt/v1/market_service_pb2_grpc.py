@@ -101,8 +101,8 @@ class MarketServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishFundingRate(self, request, context):
-        """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
-        receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+        """Gives the funding rate of an instrument at one instant. Every SANDBOX account that held the instrument then
+        pays or receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

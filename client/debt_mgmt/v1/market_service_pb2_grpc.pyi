@@ -44,8 +44,8 @@ class MarketServiceStub:
     ListMarks: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListMarksRequest, _market_service_pb2.ListMarksResponse]
     """Lists the latest mark prices by symbol."""
     PublishFundingRate: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PublishFundingRateRequest, _market_service_pb2.PublishFundingRateResponse]
-    """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
-    receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+    """Gives the funding rate of an instrument at one instant. Every SANDBOX account that held the instrument then
+    pays or receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
     """
     ListFundingRates: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListFundingRatesRequest, _market_service_pb2.ListFundingRatesResponse]
     """Lists funding rates by symbol, the newest first."""
@@ -66,8 +66,8 @@ class MarketServiceAsyncStub(MarketServiceStub):
     ListMarks: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListMarksRequest, _market_service_pb2.ListMarksResponse]  # type: ignore[assignment]
     """Lists the latest mark prices by symbol."""
     PublishFundingRate: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PublishFundingRateRequest, _market_service_pb2.PublishFundingRateResponse]  # type: ignore[assignment]
-    """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
-    receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+    """Gives the funding rate of an instrument at one instant. Every SANDBOX account that held the instrument then
+    pays or receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
     """
     ListFundingRates: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListFundingRatesRequest, _market_service_pb2.ListFundingRatesResponse]  # type: ignore[assignment]
     """Lists funding rates by symbol, the newest first."""
@@ -115,8 +115,8 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_service_pb2.PublishFundingRateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.PublishFundingRateResponse, _abc.Awaitable[_market_service_pb2.PublishFundingRateResponse]]:
-        """Gives the funding rate of an instrument at one instant. Every account that held the instrument then pays or
-        receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
+        """Gives the funding rate of an instrument at one instant. Every SANDBOX account that held the instrument then
+        pays or receives, once; a rate above zero is paid by longs. Instants of an instrument come in order.
         """
 
     @_abc_1.abstractmethod

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from debt_mgmt.core.account import Account, Holding, PositionSide, position_key
+from debt_mgmt.core.account import Account, Environment, Holding, PositionSide, position_key
 from debt_mgmt.core.instrument import Instrument, notional
 from debt_mgmt.core.money import ZERO, owned
 
@@ -75,6 +75,8 @@ def legs_at(account: Account, symbol: str, at: datetime) -> dict[PositionSide, D
 
 
 def owes_funding(account: Account, symbol: str, at: datetime) -> bool:
-    """Whether the funding of an instant is still to be settled with the account."""
+    """Whether the funding of an instant is still to be settled with the account. A real one is settled by its venue."""
     settled = account.funding_settled.get(symbol)
+    if account.environment is not Environment.SANDBOX:
+        return False
     return account.closed_at is None and (settled is None or settled < at) and bool(legs_at(account, symbol, at))

@@ -82,11 +82,16 @@ def due_slot(account: Account, schedule: ResetSchedule, since: datetime | None, 
     was opened, or before the schedule came into force (`since`), are none.
     """
     slot = last_slot(schedule, at)
-    if slot is None or account.environment is not Environment.SANDBOX or account.closed_at is not None:
-        return None
+    return slot if slot is not None and is_due(account, slot, since) else None
+
+
+def is_due(account: Account, slot: datetime, since: datetime | None) -> bool:
+    """Whether the account is still to be reset for this slot, the latest there was."""
+    if account.environment is not Environment.SANDBOX or account.closed_at is not None:
+        return False
     if account.last_reset_slot is not None and slot <= account.last_reset_slot:
-        return None
-    return slot if slot > account.created_at and (since is None or slot > since) else None
+        return False
+    return slot > account.created_at and (since is None or slot > since)
 
 
 def next_reset(account: Account, schedule: ResetSchedule, since: datetime | None, at: datetime) -> datetime | None:

@@ -99,7 +99,14 @@ class FundHistory:
         self.anew = False
         """The table is to be emptied first."""
         self.wake = asyncio.Event()
-        self.caught_up = asyncio.Event()
+        self.moved = asyncio.Event()
+        """Set, and replaced by another, when rows were written."""
+        self.noted = 0
+        """Rows told of since the start."""
+        self.written = 0
+        """How many of them are in the table, with all that came before them."""
+        self.following = False
+        """What was in the journal before the rows that wait is in the table."""
         self.task: asyncio.Task[None] | None = None
 
     def start(self, journal: Journal, shards: int) -> None:
@@ -114,18 +121,23 @@ class FundHistory:
 
     def note(self, row: HistoryRow) -> None:
         """A row that is durable in the journal."""
+        self.noted += 1
         self.pending.append(row)
         if len(self.pending) > PENDING_MOST:
             self.pending.clear()
-            self.behind = True
-        self.caught_up.clear()
+            self.fall_behind()
         self.wake.set()
+
+    def fall_behind(self) -> None:
+        self.behind, self.following = True, False
 
     async def settled(self) -> None:
         """Wait until everything noted so far is in the table. Raises Fault where that takes too long."""
         try:
             async with asyncio.timeout(SETTLED_SECONDS):
-                await self.caught_up.wait()
+                target = self.noted
+                while not self.following or self.written < target:
+                    await self.moved.wait()
         except TimeoutError:
             message = "the history of funds is still being written from the journal; ask again shortly"
             raise Fault(FaultReason.JOURNAL_UNAVAILABLE, message) from None
@@ -133,24 +145,38 @@ class FundHistory:
     async def follow(self, journal: Journal, shards: int) -> None:
         while True:
             try:
-                if self.anew:
-                    await self.store.clear()
-                    self.anew = False
-                if self.behind:
-                    self.behind = False
-                    await read_on(self.store, journal, shards)
-                await self.write_pending()
+                await self.go_on(journal, shards)
             except JournalError as error:
-                self.behind = True
-                logger.warning(
-                    "the history of funds is behind the journal (%s); tried again in %s s", error, AGAIN_SECONDS
-                )
+                self.fall_behind()
+                logger.warning("the history of funds is behind (%s); tried again in %s s", error, AGAIN_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
+            except Exception:
+                self.fall_behind()
+                logger.exception("the history of funds is behind; tried again in %s s", AGAIN_SECONDS)
                 await asyncio.sleep(AGAIN_SECONDS)
             else:
                 if not self.pending and not self.behind:
                     self.wake.clear()
-                    self.caught_up.set()
                     await self.wake.wait()
+
+    async def go_on(self, journal: Journal, shards: int) -> None:
+        """Bring the table up to the journal."""
+        if self.anew:
+            await self.store.clear()
+            self.anew = False
+        if self.behind:
+            self.behind = False
+            await read_on(self.store, journal, shards)
+            if not self.behind:
+                self.following = True
+                self.progress(self.noted - len(self.pending) - self.written)
+        await self.write_pending()
+
+    def progress(self, count: int) -> None:
+        """So many more rows are in the table: those who wait look again."""
+        self.written += count
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
 
     async def write_pending(self) -> None:
         while self.pending and not self.behind:
@@ -159,11 +185,12 @@ class FundHistory:
             if not self.behind:
                 for _ in rows:
                     self.pending.popleft()
+                self.progress(len(rows))
 
     def rebuild(self) -> None:
         """Write the whole table anew from the journal. It is complete again once `settled` returns."""
-        self.anew = self.behind = True
-        self.caught_up.clear()
+        self.anew = True
+        self.fall_behind()
         self.wake.set()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from debt_mgmt.core.account import UNTIL_CANCELLED, Account, Reservation, RiskLevel
 from debt_mgmt.core.commands import ExpireReservations, ResetFunds
 from debt_mgmt.core.limits import day_of
-from debt_mgmt.core.resets import due_slot, last_slot
+from debt_mgmt.core.resets import is_due, last_slot
 from debt_mgmt.core.sync import unsynced
 from debt_mgmt.server.actor import SYSTEM
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
-RESET_TOGETHER = 1000
+RESETS_A_LOOK = 2000
 EXPIRE = ExpireReservations()
 
 
@@ -109,24 +109,21 @@ class PassingTime:
         """Set paper accounts back whose slot has come, also while the service was down; what fails, at the next look.
 
         Whether an account is due is decided from its own state, so a slot counts once, whoever asks and how often.
+        So many at a look that whatever else time brings does not wait for them.
         """
-        house = self.engine.house
-        slot = last_slot(house.reset_schedule, now)
+        house, account = self.engine.house, self.engine.account
+        slot, since = last_slot(house.reset_schedule, now), house.reset_schedule_since
         if slot != self.reset_slot:
             self.reset_slot, self.reset_behind = slot, sorted(self.engine.home)
-        due: list[tuple[str, ResetFunds]] = []
-        for account_id in self.reset_behind:
-            found = due_slot(self.engine.account(account_id), house.reset_schedule, house.reset_schedule_since, now)
-            if found is not None:
-                due.append((account_id, ResetFunds("the schedule's reset", found)))
-        self.reset_behind = [account_id for account_id, _ in due]
-        for start in range(0, len(due), RESET_TOGETHER):
-            part = due[start : start + RESET_TOGETHER]
-            resetting = (self.engine.submit(one, command, request_id="", actor=SYSTEM) for one, command in part)
-            outcomes = await asyncio.gather(*resetting, return_exceptions=True)
-            for (account_id, _), outcome in zip(part, outcomes, strict=True):
-                if isinstance(outcome, BaseException):
-                    logger.error("account %s could not be reset: %s", account_id, outcome)
+        if slot is None or not self.reset_behind:
+            return
+        self.reset_behind = [one for one in self.reset_behind if is_due(account(one), slot, since)]
+        part, command = self.reset_behind[:RESETS_A_LOOK], ResetFunds("the schedule's reset", slot)
+        resetting = (self.engine.submit(one, command, request_id="", actor=SYSTEM) for one in part)
+        outcomes = await asyncio.gather(*resetting, return_exceptions=True)
+        failed = [(one, told) for one, told in zip(part, outcomes, strict=True) if isinstance(told, BaseException)]
+        if failed:
+            logger.error("%d accounts could not be reset, %s because: %s", len(failed), *failed[0])
 
     async def expire(self, now: datetime) -> None:
         """Release what has expired; where that can't be done now, at the next look."""

@@ -1,4 +1,4 @@
-"""The history's table: one behaviour in memory and in PostgreSQL, and a writer that the journal can always make good."""
+"""The history's table: one behaviour in memory and in PostgreSQL, and a writer that the journal can make good."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -112,14 +112,15 @@ async def test_how_far_each_log_was_followed_is_known_and_forgotten(store: Histo
 class Flaky(MemoryHistory):
     """A store that does not answer for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Exception) -> None:
         super().__init__()
         self.failures = 0
+        self.failure = failure
 
     async def put(self, rows: Sequence[HistoryRow]) -> None:
         if self.failures:
             self.failures -= 1
-            raise JournalUnavailable("the test pulled the plug")
+            raise self.failure
         await super().put(rows)
 
 
@@ -164,7 +165,7 @@ async def test_what_was_not_written_is_read_from_the_journal_at_the_next_start(s
     await first.open(*NAMES)
     await first.record(*NAMES)
     await first.engine.history.settled()
-    await store.put(sum(first.engine.history.store.rows.values(), []))  # type: ignore[attr-defined]
+    await store.put([one for rows in await rows_of(first.engine.history.store) for one in rows])
     await first.engine.history.stop()  # from here on nothing is written: the service dies later
     for _ in range(3):
         await first.record(*NAMES)
@@ -181,10 +182,13 @@ async def test_what_was_not_written_is_read_from_the_journal_at_the_next_start(s
     await second.engine.stop()
 
 
-async def test_a_store_that_fails_delays_nothing_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [JournalUnavailable("the test pulled the plug"), ValueError("a bug")], ids=str)
+async def test_a_store_that_fails_delays_nothing_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
     monkeypatch.setattr(following, "AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(following, "SETTLED_SECONDS", 0.05)
-    store = Flaky()
+    store = Flaky(failure)
     hours = Hours(MemoryJournal(), store)
     await hours.engine.start()
     await hours.open(*NAMES)
@@ -214,6 +218,41 @@ async def test_more_than_may_wait_is_read_from_the_journal_again(monkeypatch: py
         )
     await hours.engine.history.settled()
     assert [len(rows) for rows in await rows_of(hours.engine.history.store)] == [5, 5, 5, 5]
+    await hours.engine.stop()
+
+
+class Slow(MemoryHistory):
+    """A store that takes its time for each row."""
+
+    async def put(self, rows: Sequence[HistoryRow]) -> None:
+        await asyncio.sleep(0.005)
+        await super().put(rows)
+
+
+async def test_a_reader_waits_for_what_came_before_it_and_not_for_what_comes_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "ROWS_TOGETHER", 4)
+    hours = Hours(MemoryJournal(), Slow())
+    await hours.engine.start()
+    await hours.open("ann")
+    await hours.record("ann")
+    more = True
+
+    async def go_on() -> None:
+        while more:
+            await hours.record("ann")
+            await asyncio.sleep(0.002)
+
+    going = asyncio.create_task(go_on())
+    for _ in range(3):
+        noted = hours.engine.history.noted
+        await hours.engine.history.settled()
+        found = await hours.engine.history.store.newest("ann", START, START + 10**4 * HOUR, 10**5)
+        assert len(found) >= noted > 0
+        await asyncio.sleep(0.02)
+    more = False
+    await going
     await hours.engine.stop()
 
 

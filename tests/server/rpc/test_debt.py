@@ -260,6 +260,17 @@ async def test_the_summary_says_what_is_owed_what_secures_it_and_what_it_costs(e
     assert Decimal(status.equity) == Decimal(status.collateral_value) - Decimal(status.debt)
 
 
+async def test_a_day_of_compound_interest_costs_more_once_interest_is_owed(edge: Edge) -> None:
+    await rate(edge, annual="3.65", clock="cryptocom_hourly")
+    await edge.open()
+    await borrow(edge, "1000")
+    assert (await summary(edge)).summary.daily_cost == "10"
+    await pass_hours(edge, 24)
+    found = (await summary(edge)).summary
+    owed = Decimal(found.borrowed) + Decimal(found.accrued_interest)
+    assert 0 <= Decimal(found.daily_cost) - owed / 100 < Decimal("1E-12")
+
+
 async def test_summaries_add_up_over_accounts_owners_and_currencies(edge: Edge) -> None:
     await rate(edge)
     for name, owner in (("alice", "ann"), ("bob", "ann"), ("carol", "cat")):

@@ -189,6 +189,25 @@ async def test_money_without_a_price_leaves_its_hour_and_the_whole_unknown(edge:
     assert [one.HasField("profit_and_loss") for one in answer.entries] == [False, True]
 
 
+async def test_an_interval_that_is_closed_meanwhile_is_not_counted_twice(
+    edge: Edge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await edge.long_bitcoin()
+    await pass_hours(edge, "51000")
+    await deposit(edge, "70")
+    expected = await history(edge)
+    settled = edge.engine.history.settled
+
+    async def closed_meanwhile() -> None:
+        edge.clock.advance(hours=1)
+        await edge.engine.sweep()
+        await settled()
+
+    monkeypatch.setattr(edge.engine.history, "settled", closed_meanwhile)
+    answer = await history(edge)
+    assert (answer.entries, answer.total) == (expected.entries, expected.total)
+
+
 async def test_a_reset_is_a_transfer(edge: Edge) -> None:
     await edge.long_bitcoin()
     await pass_hours(edge, "51000")
@@ -240,4 +259,4 @@ async def test_bad_input_is_named(edge: Edge) -> None:
     with pytest.raises(Fault) as unknown:
         await history(edge, account_id="nobody")
     assert unknown.value.reason is FaultReason.ACCOUNT_NOT_FOUND
-    assert START == edge.clock.now
+    assert edge.clock.now == START

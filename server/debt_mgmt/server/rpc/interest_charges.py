@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from debt_mgmt.server.engine import Engine
 
 NAME = "ListInterestCharges"
-ROWS_TOGETHER = 1000
 
 
 async def list_interest_charges(
@@ -36,7 +35,7 @@ async def list_interest_charges(
     search = Search(account_id, ["InterestCharged"], "", "", since, None, True)
     found: list[tuple[Row, e.InterestCharged]] = []
     while len(found) <= size:
-        rows = await newest(engine.journal, search, cursor, ROWS_TOGETHER, at)
+        rows = await newest(engine.journal, search, cursor, size + 1, at)
         for row in rows:
             charge = CODEC.decode_event(row.payload)
             assert isinstance(charge, e.InterestCharged)
@@ -46,7 +45,7 @@ async def list_interest_charges(
                 and (until is None or charge.due_at < until)
             ):
                 found.append((row, charge))
-        if len(rows) < ROWS_TOGETHER:
+        if len(rows) <= size:
             break
         cursor = place_of(rows[-1])
     page = found[:size]
