@@ -535,6 +535,8 @@ class Engine:
             journal_append_seconds=sum(one.append_seconds for one in journals),
             journal_ambiguous=sum(one.appends_ambiguous for one in journals),
             protecting=not self.protecting(),
+            sync_age_seconds=self.live.ages(now),
+            accounts_out_of_sight=len(self.live.problems()),
         )
 
     def health(self) -> Health:

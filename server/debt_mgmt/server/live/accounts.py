@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import events as e
@@ -99,6 +100,15 @@ class LiveAccounts:
             for account_id, supervisor in sorted(self.supervisors.items())
             if supervisor.problem
         ]
+
+    def ages(self, at: datetime) -> dict[str, float]:
+        """How long ago each account's state was read, in seconds, by account id; one that never was is left out."""
+        found = ((account_id, self.engine.account(account_id).sync) for account_id in self.supervisors)
+        return {
+            account_id: (at - sync.at).total_seconds()
+            for account_id, sync in found
+            if sync is not None and sync.at is not None
+        }
 
     # asked by the edge
 
