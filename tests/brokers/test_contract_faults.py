@@ -202,6 +202,18 @@ async def test_leverage_whose_answer_is_lost_is_doubtful_and_asked_once(about: V
         assert len(bench.venue.asked("POST .*leverage$")) == 1
 
 
+READ_BACK = {"bybit": "/v5/position/list", "binance": "/fapi/v1/symbolConfig", "okx": "/account/leverage-info"}
+
+
+@pytest.mark.parametrize("about", [VENUES[one] for one in READ_BACK], ids=named)
+async def test_leverage_that_was_set_and_cannot_be_read_back_is_doubtful(about: Venue) -> None:
+    async with bench_of(about) as bench:
+        bench.venue.fault(READ_BACK[about.broker], FaultKind.SERVER_ERROR)
+        with pytest.raises(Ambiguous, match="could not be read back"):
+            await bench.broker.set_leverage(bench.symbol, D(2))
+        assert await bench.broker.set_leverage(bench.symbol, D(2)) == 2
+
+
 @pytest.mark.parametrize("about", [one for one in ALL if one.profile.can(Feature.BORROW)], ids=named)
 async def test_a_loan_whose_answer_is_lost_is_never_asked_for_again(about: Venue) -> None:
     async with bench_of(about) as bench:
