@@ -285,6 +285,20 @@ async def test_a_clock_that_is_off_is_measured_when_connecting(about: Venue) -> 
         assert abs(offset + timedelta(hours=1)) < timedelta(seconds=2)
 
 
+async def test_the_number_that_kraken_counts_by_never_falls_back() -> None:
+    async with bench_of(VENUES["kraken"]) as bench:
+        await bench.broker.state()
+        bench.venue.book.clock_ahead = timedelta(hours=-1)
+        await bench.broker.connect()
+        assert (await bench.broker.state()).health.equity == 100_000
+        bench.venue.book.clock_ahead = timedelta(0)
+        await bench.broker.connect()
+        await bench.broker.state()
+        nonces = [int(asked.params["nonce"]) for asked in bench.venue.asked("POST /0/private/")]
+        assert nonces == sorted(nonces)
+        assert bench.broker.link.clock_offset is not None
+
+
 @every
 async def test_a_position_that_this_service_cannot_count_is_not_left_out(bench: Bench) -> None:
     markets = bench.broker.markets()

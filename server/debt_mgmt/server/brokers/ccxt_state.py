@@ -217,17 +217,25 @@ async def binance_orders(client: Any) -> list[Row]:
     return list(await client.fapiPrivateGetOpenOrders())
 
 
+async def binance_hedge(client: Any, positions: list[Row]) -> bool:
+    """Open positions tell it; the call for it is the heaviest of all, and only made where there is none."""
+    legs = {str(row["positionSide"]) for row in positions}
+    if legs:
+        return legs != {"BOTH"}
+    answer = await client.fapiPrivateGetPositionSideDual()
+    return str(answer["dualSidePosition"]).lower() == "true"
+
+
 async def read_binance(client: Any) -> Raw:
-    money, positions, settings, orders, sides = await together(
+    money, positions, settings, orders = await together(
         client.fapiPrivateV3GetAccount(),
         client.fapiPrivateV3GetPositionRisk(),
         client.fapiPrivateGetSymbolConfig(),
         binance_orders(client),
-        client.fapiPrivateGetPositionSideDual(),
     )
     leverage = {row["symbol"]: needed(row, "leverage") for row in settings}
     modes = {row["symbol"]: mode for row in settings if (mode := mode_of(row.get("marginType"))) is not None}
-    hedge = str(sides["dualSidePosition"]).lower() == "true"
+    hedge = await binance_hedge(client, positions)
     return Raw(money, positions, orders, leverage, modes, hedge=hedge)
 
 
