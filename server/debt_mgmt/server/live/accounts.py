@@ -86,6 +86,7 @@ class LiveAccounts:
             supervisor.task.cancel()
         for marks in self.marks.values():
             marks.want(account_id, ())
+            marks.want(f"{account_id} collateral", ())
 
     async def stop(self) -> None:
         """Stop at once: what is not journaled yet is found again at the next start."""
