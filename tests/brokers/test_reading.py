@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from debt_mgmt.server.brokers import ccxt_state
+from debt_mgmt.server.brokers import venue_calls
 from debt_mgmt.server.brokers.broker import Unreachable
 from debt_mgmt.server.brokers.ccxt_link import as_they_come
-from debt_mgmt.server.brokers.ccxt_state import bybit_page, coinbase_accounts, coinbase_page, okx_page, pages, together
+from debt_mgmt.server.brokers.venue_calls import bybit_page, coinbase_accounts, coinbase_page, okx_page, pages, together
 
 OKX_PAGE = 100
 
@@ -57,7 +57,7 @@ async def test_coinbase_is_asked_as_long_as_it_says_that_there_is_more(page: Any
 
 
 async def test_pages_without_an_end_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ccxt_state, "PAGES_MOST", 3)
+    monkeypatch.setattr(venue_calls, "PAGES_MOST", 3)
     with pytest.raises(Unreachable, match="more than 3 pages"):
         await read([bybit([1], "again")] * 4, bybit_page)
 

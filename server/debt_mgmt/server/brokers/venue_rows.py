@@ -38,6 +38,11 @@ def mode_of(word: Any) -> MarginMode | None:
     return MODES.get(str(word)) or MODES.get(str(word).lower())
 
 
+def leg_of(info: Row) -> PositionSide:
+    word = info.get("positionSide", info.get("posSide", info.get("positionIdx", "net")))
+    return SIDES.get(str(word), PositionSide.NET)
+
+
 def signed(quantity: Decimal, short: bool) -> Decimal:
     return -abs(quantity) if short else abs(quantity)
 
