@@ -15,7 +15,7 @@ from debt_mgmt.server.brokers.ccxt_markets import Markets, venue_symbol
 from debt_mgmt.server.brokers.ccxt_numbers import needed, number, price
 from debt_mgmt.server.brokers.ccxt_trades import Trades, read_fills
 from debt_mgmt.server.brokers.venue_calls import OPEN_ORDERS, READERS, Raw
-from debt_mgmt.server.brokers.venue_rows import MONEY, POSITIONS, Row, kept, leg_of
+from debt_mgmt.server.brokers.venue_rows import MONEY, POSITIONS, Row, is_short, kept, leg_of
 
 
 async def read_state(link: Link, markets: Markets, trades: Trades | None = None) -> VenueState:
@@ -107,7 +107,7 @@ def read_order(link: Link, markets: Markets, row: Row) -> VenueOrder | None:
     return VenueOrder(
         order_id=str(order["id"]),
         symbol=symbol,
-        side=Side.BUY if order["side"] == "buy" else Side.SELL,
+        side=Side.SELL if is_short(order["side"], "buy", "sell") else Side.BUY,
         quantity=left,
         position_side=leg_of(info),
         client_order_id=str(order.get("clientOrderId") or ""),

@@ -12,7 +12,7 @@ from debt_mgmt.server.brokers.ccxt_link import Link
 from debt_mgmt.server.brokers.ccxt_markets import Markets, venue_symbol
 from debt_mgmt.server.brokers.ccxt_numbers import moment, needed, number
 from debt_mgmt.server.brokers.client_order_ids import house_order_id
-from debt_mgmt.server.brokers.venue_rows import Row, leg_of
+from debt_mgmt.server.brokers.venue_rows import Row, is_short, leg_of
 
 
 class Trades(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def read_fill(link: Link, markets: Markets, trade: Row, salt: str) -> VenueFill 
         fill_id=str(trade["id"]),
         order_id=str(trade["order"]),
         symbol=symbol,
-        side=Side.BUY if trade["side"] == "buy" else Side.SELL,
+        side=Side.SELL if is_short(trade["side"], "buy", "sell") else Side.BUY,
         quantity=needed(trade, "amount"),
         price=needed(trade, "price"),
         at=at,
