@@ -40,7 +40,7 @@ def mode_of(word: Any) -> MarginMode | None:
 
 def leg_of(info: Row) -> PositionSide:
     word = info.get("positionSide", info.get("posSide", info.get("positionIdx", "net")))
-    return SIDES.get(str(word), PositionSide.NET)
+    return SIDES[str(word) or "net"]
 
 
 def is_short(word: Any, long: str, short: str) -> bool:
