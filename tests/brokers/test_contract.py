@@ -11,7 +11,7 @@ import pytest
 from debt_mgmt.core.account import MarginMode, PositionSide, Side
 from debt_mgmt.core.instrument import InstrumentKind, instrument_problems
 from debt_mgmt.server.brokers.broker import BrokerFill, NotPossible, Rejected, RejectionReason, StillOpen
-from debt_mgmt.server.brokers.profiles import Feature, LeveragePath, MarginModePath
+from debt_mgmt.server.brokers.profiles import Feature, LeveragePath, MarginModePath, ReducePath
 from tests.support.broker_bench import VENUES, Bench, Venue, bench_of
 from tests.support.venues.records import Leg
 
@@ -330,6 +330,11 @@ async def test_an_order_for_more_than_is_held_closes_and_never_turns(bench: Benc
     fill = await bench.broker.place(bench.order(bench.about.size * 3))
     assert fill.quantity == bench.about.size
     assert (await bench.broker.state()).positions == ()
+    if bench.about.profile.reduce_path is not ReducePath.REDUCE_ONLY:
+        (asked,) = bench.venue.asked(bench.about.orders_path + "$")
+        told = asked.body.get("params", asked.body)
+        sent = told.get("quantity", told.get("size"))
+        assert D(sent) == bench.about.size, "no more is asked for than the venue showed"
 
 
 @every

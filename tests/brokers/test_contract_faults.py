@@ -202,6 +202,18 @@ async def test_leverage_whose_answer_is_lost_is_doubtful_and_asked_once(about: V
         assert len(bench.venue.asked("POST .*leverage$")) == 1
 
 
+READ_BACK = {"bybit": "/v5/position/list", "binance": "/fapi/v1/symbolConfig", "okx": "/account/leverage-info"}
+
+
+@pytest.mark.parametrize("about", [VENUES[one] for one in READ_BACK], ids=named)
+async def test_leverage_that_was_set_and_cannot_be_read_back_is_doubtful(about: Venue) -> None:
+    async with bench_of(about) as bench:
+        bench.venue.fault(READ_BACK[about.broker], FaultKind.SERVER_ERROR)
+        with pytest.raises(Ambiguous, match="could not be read back"):
+            await bench.broker.set_leverage(bench.symbol, D(2))
+        assert await bench.broker.set_leverage(bench.symbol, D(2)) == 2
+
+
 @pytest.mark.parametrize("about", [one for one in ALL if one.profile.can(Feature.BORROW)], ids=named)
 async def test_a_loan_whose_answer_is_lost_is_never_asked_for_again(about: Venue) -> None:
     async with bench_of(about) as bench:
@@ -271,6 +283,20 @@ async def test_a_clock_that_is_off_is_measured_when_connecting(about: Venue) -> 
         offset = bench.broker.link.clock_offset
         assert offset is not None
         assert abs(offset + timedelta(hours=1)) < timedelta(seconds=2)
+
+
+async def test_the_number_that_kraken_counts_by_never_falls_back() -> None:
+    async with bench_of(VENUES["kraken"]) as bench:
+        await bench.broker.state()
+        bench.venue.book.clock_ahead = timedelta(hours=-1)
+        await bench.broker.connect()
+        assert (await bench.broker.state()).health.equity == 100_000
+        bench.venue.book.clock_ahead = timedelta(0)
+        await bench.broker.connect()
+        await bench.broker.state()
+        nonces = [int(asked.params["nonce"]) for asked in bench.venue.asked("POST /0/private/")]
+        assert nonces == sorted(nonces)
+        assert bench.broker.link.clock_offset is not None
 
 
 @every

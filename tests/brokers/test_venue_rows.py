@@ -80,6 +80,21 @@ def test_a_size_that_is_no_number_is_an_error_and_not_zero(broker: str, value: A
         POSITIONS[broker]("x:BTCUSD", row)
 
 
+@pytest.mark.parametrize(
+    ("broker", "row"),
+    [
+        ("bybit", {"size": "1", "side": "", "positionIdx": 0}),
+        ("kraken", {"vol": "1", "type": "short"}),
+        ("coinbase", {"number_of_contracts": "1", "side": "UNKNOWN"}),
+        ("okx", {"pos": "1", "posSide": "both"}),
+        ("binance", {"positionAmt": "1", "positionSide": "EITHER"}),
+    ],
+)
+def test_a_side_that_is_not_understood_is_neither_long_nor_short(broker: str, row: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        POSITIONS[broker]("x:BTCUSD", row)
+
+
 def test_empty_and_zero_prices_are_unknown_and_a_zero_profit_is_zero() -> None:
     row = {"size": "1", "side": "Buy", "positionIdx": 0, "avgPrice": "0", "liqPrice": "", "unrealisedPnl": "0"}
     found = POSITIONS["bybit"]("bybit:BTCUSDT", row)

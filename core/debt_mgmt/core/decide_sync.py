@@ -280,7 +280,9 @@ class Reading:
         mark = above_zero(one.mark_price)
         if mark is not None and one.unrealized_pnl is not None:
             per_contract = one.unrealized_pnl / (one.quantity * instrument.contract_size)
-            return average_price(1 / (per_contract + 1 / mark) if instrument.inverse else mark - per_contract)
+            opened = per_contract + 1 / mark if instrument.inverse else mark - per_contract
+            if opened > 0:
+                return average_price(1 / opened if instrument.inverse else opened)
         raise Unusable(f"the venue gives no entry price for {one.key}")
 
     def posted(

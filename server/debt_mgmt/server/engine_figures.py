@@ -55,4 +55,6 @@ def snapshot_of(engine: "Engine") -> MetricsSnapshot:
         journal_append_seconds=sum(one.append_seconds for one in journals),
         journal_ambiguous=sum(one.appends_ambiguous for one in journals),
         protecting=not engine.protecting(),
+        sync_age_seconds=engine.live.ages(now),
+        accounts_out_of_sight=len(engine.live.problems()),
     )

@@ -18,7 +18,7 @@ from debt_mgmt.core.account import (
     RiskLevel,
     position_key,
 )
-from debt_mgmt.core.sync import DRY_RUN_NOTE
+from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import (
     Ambiguous,
@@ -159,7 +159,10 @@ class Reductions:
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     def is_blind(self, account: Account) -> bool:
-        return account.level is RiskLevel.UNKNOWN or not self.engine.is_priced(account)
+        """Whether nobody can say now how the account stands. Then nothing is sold by force."""
+        if account.level is RiskLevel.UNKNOWN or unsynced(account, self.engine.risk, self.engine.clock()):
+            return True
+        return not self.engine.is_priced(account)
 
     async def find_out(self, account: Account, reduction: Reduction, step: ReductionStep) -> None:
         """What became of an order that may be at the broker. One that never came may be sent after this."""

@@ -9,10 +9,11 @@ import pytest
 from debt_mgmt.core.account import AlertKind, RiskLevel
 from debt_mgmt.core.venue import SyncStatus
 from debt_mgmt.server.brokers.broker import Denied, Unreachable
-from debt_mgmt.v1 import account_service_pb2, rejections_pb2, types_pb2
-from tests.server.live.desk import BTC, D, is_fresh, kinds, live_service, open_live, paced, until
-from tests.support.live_broker import BAD_KEY, UNREACHABLE, FakeVenue
-from tests.support.service import Desk
+from debt_mgmt.server.journal.memory_journal import MemoryJournal
+from debt_mgmt.v1 import account_service_pb2, margin_service_pb2, rejections_pb2, types_pb2
+from tests.server.live.desk import BTC, FAST, D, is_fresh, kinds, live_service, open_live, paced, until
+from tests.support.live_broker import BAD_KEY, UNREACHABLE, FakeVenue, FakeVenues
+from tests.support.service import Desk, service
 
 BUY = types_pb2.SIDE_BUY
 SELL = types_pb2.SIDE_SELL
@@ -46,8 +47,6 @@ async def test_a_position_shows_the_venues_liquidation_price_and_whose_it_is(ven
     venue.hold("BTCUSDT", "0.2", "48000", liquidation_price="31000")
     async with live_service(venue) as desk:
         await open_live(desk)
-        from debt_mgmt.v1 import margin_service_pb2
-
         request = margin_service_pb2.ListPositionsRequest(account_id="alice", symbols=["BTCUSDT"])
         (position,) = (await desk.margin.ListPositions(request)).positions
         assert position.symbol == BTC
@@ -297,8 +296,6 @@ async def test_marks_that_are_pushed_are_taken_at_once(venue: FakeVenue) -> None
 
 
 async def test_a_restart_reads_the_account_again_and_keeps_what_was_known_until_then(venue: FakeVenue) -> None:
-    from debt_mgmt.server.journal.memory_journal import MemoryJournal
-
     journal = MemoryJournal()
     venue.hold("BTCUSDT", "0.1", "50000")
     async with live_service(venue, journal=journal) as desk:
@@ -312,3 +309,58 @@ async def test_a_restart_reads_the_account_again_and_keeps_what_was_known_until_
         venue.heal()
         await until(lambda: not desk.engine.account("alice").positions)
         assert kinds(desk.engine.account("alice")).count(AlertKind.POSITION_CHANGED) == 1
+
+
+async def test_time_alone_loses_an_account_that_nobody_reads(venue: FakeVenue) -> None:
+    venue.hold("BTCUSDT", "0.1", "50000")
+    async with live_service(venue, risk_settings__live_state_max_age_seconds="1") as desk:
+        await open_live(desk)
+        await desk.engine.live.supervisors["alice"].stop()
+        await until(lambda: desk.engine.account("alice").level is RiskLevel.UNKNOWN)
+        assert (await desk.status("alice")).level == types_pb2.RISK_LEVEL_UNKNOWN
+        shown = (await desk.accounts.GetAccount(account_service_pb2.GetAccountRequest(account_id="alice"))).account
+        assert shown.sync.status == account_service_pb2.SYNC_STATUS_LOST
+
+
+async def test_collateral_is_valued_by_the_venues_mark_where_nobody_else_gives_one(venue: FakeVenue) -> None:
+    venue.balances["BTC"] = D("0.5")
+    async with live_service(venue) as desk:
+        await open_live(desk)
+        await until(lambda: "BTCUSDT" in desk.engine.marks)
+        status = await desk.status("alice")
+        assert status.total_value == "35000" and status.level == types_pb2.RISK_LEVEL_NORMAL
+        await desk.mark({"BTCUSDT": "50010"})
+        asked = venue.count("marks")
+        await until(lambda: venue.count("marks") > asked + 3)
+        assert desk.engine.marks["BTCUSDT"].source == "test", "a name that somebody else publishes is his"
+
+
+async def test_collateral_that_nobody_prices_leaves_the_account_unknown(venue: FakeVenue) -> None:
+    venue.balances["DOGE"] = D("1000")
+    venue.hold("BTCUSDT", "0.1", "50000")
+    async with live_service(venue) as desk:
+        await open_live(desk)
+        assert desk.engine.account("alice").level is RiskLevel.UNKNOWN
+        answer = await desk.reserve("alice", BUY, "0.01")
+        assert rejections_pb2.REFUSAL_REASON_MISSING_MARK in [one.reason for one in answer.violations]
+
+
+async def test_an_exchange_that_is_no_longer_enabled_keeps_what_was_known_and_says_why(venue: FakeVenue) -> None:
+    journal = MemoryJournal()
+    venue.hold("BTCUSDT", "0.1", "50000")
+    async with live_service(venue, journal=journal) as desk:
+        await open_live(desk)
+    async with service(journal=journal, venues=FakeVenues(), pace=FAST) as desk:
+        await until(lambda: desk.engine.account("alice").level is RiskLevel.UNKNOWN)
+        account = desk.engine.account("alice")
+        assert account.sync is not None and "brokers.bybit.enabled" in account.sync.reason
+        assert account.positions[BTC].quantity == D("0.1")
+
+
+async def test_one_key_is_one_account(venue: FakeVenue) -> None:
+    async with live_service(venue) as desk:
+        await open_live(desk)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await open_live(desk, "bob")
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "alice" in (raised.value.details() or "")

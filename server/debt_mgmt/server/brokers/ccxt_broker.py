@@ -12,7 +12,8 @@ from debt_mgmt.server.brokers.ccxt_leverage import Leverage
 from debt_mgmt.server.brokers.ccxt_link import Link, as_they_come
 from debt_mgmt.server.brokers.ccxt_markets import Markets
 from debt_mgmt.server.brokers.ccxt_orders import Orders
-from debt_mgmt.server.brokers.ccxt_state import Trades, read_loans, read_state
+from debt_mgmt.server.brokers.ccxt_state import read_loans, read_state
+from debt_mgmt.server.brokers.ccxt_trades import Trades
 from debt_mgmt.server.brokers.listings import Listings
 from debt_mgmt.server.brokers.profiles import Feature, VenueProfile
 

@@ -11,10 +11,10 @@ from debt_mgmt.server.brokers.broker import Unreachable
 from debt_mgmt.server.brokers.ccxt_link import Link, as_they_come
 from debt_mgmt.server.brokers.ccxt_markets import Market, Markets
 from debt_mgmt.server.brokers.ccxt_numbers import moment, price
-from debt_mgmt.server.brokers.ccxt_state import together
 from debt_mgmt.server.brokers.listings import Listings
 from debt_mgmt.server.brokers.live import VenueMark
 from debt_mgmt.server.brokers.profiles import MarkSource, VenueProfile
+from debt_mgmt.server.brokers.venue_calls import together
 
 ASK_SECONDS = 1.0
 """Where a push only says when to ask, a symbol is asked for no oftener than this."""

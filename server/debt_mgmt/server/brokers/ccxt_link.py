@@ -182,12 +182,18 @@ class Link:
         return fault
 
     async def measure_clock(self) -> None:
-        """Learn the venue's time, so that requests carry it. Where it tells none, our own clock has to do."""
+        """Learn the venue's time, so that requests carry it. Where it tells none, our own clock has to do.
+
+        Where requests carry a number that must grow, it stays our own time: a correction could make it fall.
+        """
         if not self.client.has.get("fetchTime"):
             return
         async with self.asking() as client:
-            ahead = await client.load_time_difference()
-            self.clock_offset = timedelta(milliseconds=int(ahead))
+            if self.profile.in_order:
+                ahead = client.milliseconds() - int(await client.fetch_time())
+            else:
+                ahead = int(await client.load_time_difference())
+            self.clock_offset = timedelta(milliseconds=ahead)
 
     async def close(self) -> None:
         await self.client.close()

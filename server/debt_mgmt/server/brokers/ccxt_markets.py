@@ -64,6 +64,13 @@ def house_name(profile: VenueProfile, market: Market) -> str | None:
     return None
 
 
+def venue_symbol(link: Link, market_id: str) -> str:
+    client = link.client
+    if link.profile.broker == "kraken":
+        return str(client.safe_symbol(market_id))
+    return str(client.safe_symbol(market_id, None, None, "contract" if link.profile.broker != "coinbase" else None))
+
+
 def leverages(market: Market) -> tuple[list[int], list[int]]:
     """With how much a spot pair may be bought, and sold."""
     info = market.get("info") or {}

@@ -20,10 +20,11 @@ from debt_mgmt.server.brokers.broker import (
 from debt_mgmt.server.brokers.ccxt_link import Link, batches
 from debt_mgmt.server.brokers.ccxt_markets import Market, Markets, leverages
 from debt_mgmt.server.brokers.ccxt_numbers import in_lots, needed, number, written
-from debt_mgmt.server.brokers.ccxt_state import coinbase_page, pages, read_orders
+from debt_mgmt.server.brokers.ccxt_state import read_orders
 from debt_mgmt.server.brokers.client_order_ids import venue_order_id
 from debt_mgmt.server.brokers.profiles import CancelPath, ReducePath
 from debt_mgmt.server.brokers.rate_budget import urgent
+from debt_mgmt.server.brokers.venue_calls import coinbase_page, pages
 from debt_mgmt.server.brokers.venue_rows import POSITIONS, Row
 
 LOOKS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)

@@ -38,6 +38,18 @@ def mode_of(word: Any) -> MarginMode | None:
     return MODES.get(str(word)) or MODES.get(str(word).lower())
 
 
+def leg_of(info: Row) -> PositionSide:
+    word = info.get("positionSide", info.get("posSide", info.get("positionIdx", "net")))
+    return SIDES[str(word) or "net"]
+
+
+def is_short(word: Any, long: str, short: str) -> bool:
+    """Which of two words it is; raises ValueError for a third: a side that is not understood must not become one."""
+    if word not in (long, short):
+        raise ValueError(f"not a side: {str(word)[:24]!r}")
+    return bool(word == short)
+
+
 def signed(quantity: Decimal, short: bool) -> Decimal:
     return -abs(quantity) if short else abs(quantity)
 
@@ -59,7 +71,7 @@ def bybit_position(symbol: str, row: Row) -> VenuePosition | None:
     return VenuePosition(
         symbol=symbol,
         side=SIDES[str(row.get("positionIdx", 0))],
-        quantity=signed(quantity, row["side"] == "Sell"),
+        quantity=signed(quantity, is_short(row["side"], "Buy", "Sell")),
         entry_price=price(row.get("avgPrice")),
         mark_price=price(row.get("markPrice")),
         leverage=price(row.get("leverage")),
@@ -124,7 +136,7 @@ def kraken_position(symbol: str, row: Row) -> VenuePosition | None:
     return VenuePosition(
         symbol=symbol,
         side=PositionSide.NET,
-        quantity=signed(held, row["type"] == "sell"),
+        quantity=signed(held, is_short(row["type"], "buy", "sell")),
         entry_price=None if cost is None else cost / opened,
         mark_price=None if value is None else abs(value) / held,
         leverage=price(str(row.get("leverage") or "").partition(":")[0]),
@@ -141,7 +153,7 @@ def coinbase_position(symbol: str, row: Row) -> VenuePosition | None:
     return VenuePosition(
         symbol=symbol,
         side=PositionSide.NET,
-        quantity=signed(quantity, row["side"] == "SHORT"),
+        quantity=signed(quantity, is_short(row["side"], "LONG", "SHORT")),
         entry_price=price(row.get("avg_entry_price")),
         mark_price=price(row.get("current_price")),
         margin_mode=MarginMode.CROSS,

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from debt_mgmt.core import events as e
@@ -85,6 +86,7 @@ class LiveAccounts:
             supervisor.task.cancel()
         for marks in self.marks.values():
             marks.want(account_id, ())
+            marks.want(f"{account_id} collateral", ())
 
     async def stop(self) -> None:
         """Stop at once: what is not journaled yet is found again at the next start."""
@@ -99,6 +101,15 @@ class LiveAccounts:
             for account_id, supervisor in sorted(self.supervisors.items())
             if supervisor.problem
         ]
+
+    def ages(self, at: datetime) -> dict[str, float]:
+        """How long ago each account's state was read, in seconds, by account id; one that never was is left out."""
+        found = ((account_id, self.engine.account(account_id).sync) for account_id in self.supervisors)
+        return {
+            account_id: (at - sync.at).total_seconds()
+            for account_id, sync in found
+            if sync is not None and sync.at is not None
+        }
 
     # asked by the edge
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,8 @@ class VenueMarks:
         """Whether marks are published under the venue's own names in the house, such as bybit:BTCUSDT."""
         self.plain_names: dict[str, str] = {}
         """Instrument → plain name that its mark is published under too."""
+        self.lent_names: dict[str, str] = {}
+        """The same for names that others may publish: lent only while nobody does."""
         self.latest: dict[str, VenueMark] = {}
         """Marks that came and are not published yet."""
         self.heard: dict[str, float] = {}
@@ -208,15 +210,18 @@ class VenueMarks:
             raise Unreachable(f"no price came for {', '.join(sorted(missing))}")
         return found
 
-    async def ensure(self, symbols: Collection[str]) -> None:
-        """Publish marks of those instruments that have none, or only an old one, as far as the venue tells them."""
+    async def ensure(self, symbols: Iterable[str], by: Iterable[str] = ()) -> None:
+        """Publish marks of those instruments that have none, or only an old one, as far as the venue tells them.
+
+        `by`: the instruments whose marks are published under these names.
+        """
         oldest = self.engine.clock() - self.engine.risk.pre_trade_max_age
         marks = self.engine.marks
         lacking = sorted(one for one in symbols if one not in marks or marks[one].received_at < oldest)
         if not lacking:
             return
         try:
-            found = await self.asked_for(lacking)
+            found = await self.asked_for(sorted(by) or lacking)
         except BrokerFault as fault:
             logger.warning("%s gives no prices: %s", self.broker, fault)
             return
@@ -249,8 +254,18 @@ class VenueMarks:
         ]
 
     def names(self, symbol: str) -> list[str]:
-        plain = self.plain_names.get(symbol)
-        return [*([symbol] if self.own_names else []), *([plain] if plain is not None else [])]
+        names = [symbol] if self.own_names else []
+        if symbol in self.plain_names:
+            names.append(self.plain_names[symbol])
+        elif symbol in self.lent_names and self.is_ours(self.lent_names[symbol]):
+            names.append(self.lent_names[symbol])
+        return names
+
+    def is_ours(self, name: str) -> bool:
+        """Whether nobody else has published a mark under a name lately."""
+        mark = self.engine.marks.get(name)
+        oldest = self.engine.clock() - self.engine.risk.pre_trade_max_age
+        return mark is None or mark.source.partition(" ")[0] == self.broker or mark.received_at < oldest
 
     def source(self, mark: VenueMark) -> str:
         return self.broker if mark.is_mark_price else f"{self.broker} {LAST_PRICE}"

@@ -65,6 +65,8 @@ class Supervisor:
         self.requests: list[Requested] = []
         self.known: dict[str, float] = {}
         """Instruments whose terms were read, and when, by the loop's clock."""
+        self.untraded: set[str] = set()
+        """Instruments that would value collateral, and that the venue does not trade."""
         self.named: set[str] = set()
         """Instruments that somebody asked about: their marks are kept too."""
         self.changes = Changes(self)
@@ -143,7 +145,10 @@ class Supervisor:
 
     async def connected(self) -> None:
         """Connect, and keep the account until the connection fails or the account is closed."""
-        broker = await self.live.venues.open(self.account)
+        account = self.account
+        if problem := self.live.venues.problem(account.broker, account.environment):
+            raise Denied(problem)
+        broker = await self.live.venues.open(account)
         try:
             await self.answered(broker.connect(), "connecting", self.pace.connect_seconds)
             await self.furnish_configured(broker)
@@ -253,6 +258,7 @@ class Supervisor:
         configured = self.live.venues.symbols(self.account.broker)
         marks.want(self.account_id, symbols | self.symbols_of_books() | self.named | set(configured))
         await marks.ensure({one.symbol for one in state.positions})
+        await self.value_collateral(broker, {one.asset for one in state.balances if one.total})
         if not requests:
             if self.says_something(state):
                 await self.record(c.RecordSync(state), "", SYSTEM)
@@ -268,6 +274,29 @@ class Supervisor:
             else:
                 if not request.answer.done():
                     request.answer.set_result(Synced(before, committed))
+
+    async def value_collateral(self, broker: LiveBroker, assets: Collection[str]) -> None:
+        """See that assets which the house values by an instrument have its mark: the venue's, where nobody gives one.
+
+        Without it the account's worth would stay unknown although its venue tells the price.
+        """
+        house, marks, venue = self.engine.house, self.marks(), self.account.broker
+        rules = [house.assets[asset] for asset in assets if asset != self.account.currency and asset in house.assets]
+        lent: dict[str, str] = {}
+        for name in sorted({rule.priced_by for rule in rules if rule.priced_by and ":" not in rule.priced_by}):
+            symbol = f"{venue}:{name}"
+            if symbol in self.untraded:
+                continue
+            try:
+                await self.furnish(broker, {symbol})
+            except Rejected as rejected:
+                logger.warning("%s values no collateral by %s: %s", venue, name, rejected)
+                self.untraded.add(symbol)
+            else:
+                lent[symbol] = name
+        marks.lent_names.update(lent)
+        marks.want(f"{self.account_id} collateral", lent)
+        await marks.ensure(lent.values(), by=lent)
 
     def says_something(self, state: VenueState) -> bool:
         """Whether a state is worth a row in the journal: something differs, or what is known has grown old."""

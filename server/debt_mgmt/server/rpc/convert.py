@@ -18,7 +18,7 @@ from debt_mgmt.core.margin import PositionFigures, Summary, World, figures, leve
 from debt_mgmt.core.money import PRICE_RESOLUTION, RATIO_RESOLUTION, ZERO, owned, required, text
 from debt_mgmt.core.refusals import Violation, sentence
 from debt_mgmt.core.settings import RiskSettings
-from debt_mgmt.core.sync import DRY_RUN_NOTE
+from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
 from debt_mgmt.core.venue import Provenance, VenuePosition
 from debt_mgmt.core.whatif import Shocks, shocks
 from debt_mgmt.server.rpc.names import (
@@ -215,8 +215,15 @@ def trading_state(account: a.Account, house: House) -> tuple[a.TradingState, str
 
 
 def level_now(account: a.Account, summary: Summary, world: World) -> a.RiskLevel:
-    """The account's level; UNKNOWN as soon as a price is missing or too old, even before that is journaled."""
-    blind = account.closed_at is None and unpriced(account, summary, world, world.settings.mark_max_age)
+    """The account's level; UNKNOWN as soon as a price is missing or too old, or the venue's side of a live account is.
+
+    Even before that is journaled.
+    """
+    if account.closed_at is not None:
+        return account.level
+    blind = unpriced(account, summary, world, world.settings.mark_max_age) or unsynced(
+        account, world.settings, world.at
+    )
     return a.RiskLevel.UNKNOWN if blind else account.level
 
 
