@@ -36,8 +36,16 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK = Sizes(
-    seconds=0.3, warm_up=0.05, reservations=1500, screened=20_000, marks=100, reactions=25, remembered=1_000, starts=1,
-    borrowers=100, lending_days=10,
+    seconds=0.3,
+    warm_up=0.05,
+    reservations=1500,
+    screened=20_000,
+    marks=100,
+    reactions=25,
+    remembered=1_000,
+    starts=1,
+    borrowers=100,
+    lending_days=10,
 )
 TINY = Sizes(
     rounds=1, seconds=0.1, warm_up=0.05, accounts=4, reservations=50, batch_orders=20, watchers=4, screened=200,
