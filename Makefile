@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BUILD  := .build
 ARGS   ?=
+# Tests wait more than they reckon, so there are more at once than processors.
+WORKERS ?= 3
 
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ demo: $(READY) ## tell the whole story of one account in under a minute, from a 
 	@exec $(BIN)/debt-mgmt demo $(ARGS)
 
 test: $(READY) ## run every test; some of them: make test ARGS='-k leverage'
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: format-check lint types imports contract pages ## format, lint, types, import rules, contract, generated files
 
