@@ -97,9 +97,7 @@ class EngineCollector:
         yield gauge("accounts", "Accounts that are not closed.", now.accounts)
         yield labelled("accounts_by_level", "Accounts at each risk level.", now.accounts_by_level, "level")
         yield labelled("mark_age_seconds", "Age of each instrument's mark.", now.mark_age_seconds, "symbol")
-        yield labelled(
-            "sync_age_seconds", "Age of a live account's state at its venue.", now.sync_age_seconds
-        )
+        yield labelled("sync_age_seconds", "Age of a live account's state at its venue.", now.sync_age_seconds)
         yield gauge("accounts_out_of_sight", "Live accounts that are not kept now.", now.accounts_out_of_sight)
         yield gauge("watchers", "Open WatchMargin streams.", now.watchers)
         yield gauge("protecting", "1 while every account can be protected, 0 while not.", now.protecting)
