@@ -133,10 +133,14 @@ def lent(draft: Draft, loan: VenueLoan) -> None:
 
 
 def paid_back(draft: Draft, loan: VenueLoan) -> None:
-    """Interest first, as far as any is known; the next sync tells what the venue made of it."""
+    """Interest first, as far as any is known; the next sync tells what the venue made of it.
+
+    More than was known to be owed moves no balance here before that sync, which then says why.
+    """
     account, world, asset, amount = draft.account, draft.world, loan.asset, loan.amount
     known = (account.debts_apart if loan.apart else account.debts).get(asset)
     interest = min(amount, known.accrued_interest) if known is not None else ZERO
+    counted = min(amount, known.owed) if known is not None and not loan.apart else ZERO
     left = None
     if known is not None and known.owed > amount:
         left = msgspec.structs.replace(
@@ -151,7 +155,7 @@ def paid_back(draft: Draft, loan: VenueLoan) -> None:
             interest_paid=interest,
             principal_paid=amount - interest,
             at=world.at,
-            postings=() if loan.apart else (Posting("wallet", asset, -amount), Posting("debt", asset, amount)),
+            postings=(Posting("wallet", asset, -counted), Posting("debt", asset, counted)) if counted else (),
             debt=left,
             value=value_of(account, world, asset, amount),
             loan=loan,
