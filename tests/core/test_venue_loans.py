@@ -47,8 +47,9 @@ def done(desk: LiveDesk, asset: str = "USDT") -> tuple[e.Event, ...]:
 
 
 def causes(desk: LiveDesk) -> Causes:
-    assert desk.account().interval is not None
-    return desk.account().interval.causes
+    interval = desk.account().interval
+    assert interval is not None
+    return interval.causes
 
 
 def record(desk: LiveDesk) -> e.EquityRecorded:
@@ -68,7 +69,7 @@ def test_a_loan_is_asked_for_and_counts_when_the_venue_did_it() -> None:
     assert event.largest_amount is not None and event.before == desk.figures()
     assert (desk.account().balances, desk.account().debts) == (before.balances, {})
     (sent,) = send(desk, "7")
-    assert isinstance(sent, e.LoanSent) and (sent.loan.sent_at, sent.loan.owed_before) == (desk.now, 7)
+    assert isinstance(sent, e.LoanSent) and (sent.loan.sent_at, sent.loan.owed_before) == (desk.now, D(7))
     assert send(desk) == (), "nothing is sent a second time"
     (lent,) = done(desk)
     assert isinstance(lent, e.Borrowed) and lent.loan == sent.loan
@@ -152,9 +153,9 @@ def test_interest_is_repaid_first_and_no_more_than_is_owed() -> None:
     assert desk.account().balances == {"USDT": D(10_000)}
     (paid,) = done(desk)
     assert isinstance(paid, e.Repaid)
-    assert (paid.interest_paid, paid.principal_paid) == (3, 1000)
+    assert (paid.interest_paid, paid.principal_paid) == (D(3), D(1000))
     debt = desk.account().debts["USDT"]
-    assert (debt.principal, debt.accrued_interest, desk.account().balances["USDT"]) == (3000, 0, 8997)
+    assert (debt.principal, debt.accrued_interest, desk.account().balances["USDT"]) == (D(3000), D(0), D(8997))
     (asked,) = repay(desk)
     assert isinstance(asked, e.LoanRequested) and asked.loan.amount == 3000
     done(desk)
@@ -215,7 +216,7 @@ def test_debts_of_a_wallet_apart_are_known_and_count_nowhere() -> None:
     state = msgspec.structs.replace(desk.state(MONEY), apart=wallet)
     desk.do("alice", c.RecordSync(state))
     assert desk.account().debts_apart == {"BTC": Debt("BTC", D("0.4"), desk.now, Lender.BROKER, D("0.001"))}
-    assert (desk.account().debts, desk.figures(), causes(desk).synced) == ({}, before, 10_000)
+    assert not desk.account().debts and desk.figures() == before and causes(desk).synced == 10_000
     desk.sync(MONEY)
     assert desk.account().debts_apart, "a state that does not tell of that wallet changes nothing there"
     desk.pass_quietly(timedelta(seconds=1))
@@ -230,7 +231,7 @@ def test_a_loan_apart_is_not_money_of_the_account() -> None:
     (lent,) = done(desk)
     assert isinstance(lent, e.Borrowed) and lent.postings == ()
     assert desk.account().debts_apart["USDT"].principal == 5000
-    assert (desk.account().debts, desk.account().balances, desk.figures().equity) == ({}, {}, 0)
+    assert not desk.account().debts and not desk.account().balances and desk.figures().equity == 0
     assert reasons(repay(desk, "100")) == ["NO_DEBT"]
     assert kinds(repay(desk, "2000", apart=True)) == ["LoanRequested"]
     (paid,) = done(desk)
@@ -251,7 +252,7 @@ def test_what_the_venue_had_otherwise_is_a_cause_of_its_own() -> None:
     desk.mark(BTC, 51_000)
     recorded = record(desk)
     made = profit_and_loss(recorded.equity_before, recorded.equity, recorded.causes)
-    assert made is not None and (made.synced, made.price, made.total) == (10_350, 100, 10_450)
+    assert made is not None and (made.synced, made.price, made.total) == (D(10_350), D(100), D(10_450))
     assert causes(desk) == Causes()
 
 

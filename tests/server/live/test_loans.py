@@ -66,7 +66,7 @@ async def test_a_live_account_borrows_and_repays_at_its_venue(venue: FakeVenue) 
         assert (lent.debt.principal, lent.debt.lender) == ("5000", debt_service_pb2.LENDER_BROKER)
         assert not lent.debt.separate_wallet and D(lent.largest_amount) > 5000
         assert (lent.before.equity, lent.after.equity) == ("10000", "10000")
-        assert venue.debts["USDT"] == (5000, 0) and venue.balances["USDT"] == 15_000
+        assert venue.debts["USDT"] == (D(5000), D(0)) and venue.balances["USDT"] == 15_000
         paid = await repay(desk, "2000")
         assert (paid.venue_request.state, paid.interest_paid, paid.principal_paid) == (CONFIRMED, "0", "2000")
         assert paid.debt.principal == "3000"
@@ -209,7 +209,7 @@ async def test_a_pending_loan_survives_a_kill(venue: FakeVenue, call: str, execu
     venue.heal()
     async with live_service(venue, journal=journal) as desk:
         await until(lambda: not desk.engine.account("alice").loans)
-        await synced(desk, "in the next life")
+        await synced(desk, "in-the-next-life")
         owed = [] if call == "borrow" and not executed else ["5000"]
         assert [one.principal for one in await debts(desk)] == owed
         assert venue.count("borrow") == 1, "it is never sent twice, whoever died in between"
@@ -298,7 +298,7 @@ async def test_a_loan_of_the_margin_wallet_leaves_the_futures_wallet_alone() -> 
         lent = await borrow(desk)
         assert lent.venue_request.state == CONFIRMED and not lent.HasField("largest_amount")
         assert lent.debt.separate_wallet and (lent.before.equity, lent.after.equity) == ("10000", "10000")
-        assert venue.apart["USDT"] == (5000, 5000, 0) and venue.balances["USDT"] == 10_000
+        assert venue.apart["USDT"] == (D(5000), D(5000), D(0)) and venue.balances["USDT"] == 10_000
         paid = await repay(desk)
         assert paid.principal_paid == "5000" and await debts(desk) == []
 
