@@ -201,8 +201,9 @@ def test_a_state_that_was_read_before_the_venue_lent_does_not_undo_it() -> None:
     borrow(desk, "5000")
     desk.pass_quietly(timedelta(seconds=5))
     done(desk)
-    desk.sync(MONEY, read=timedelta(seconds=2))
-    assert desk.account().debts["USDT"].principal == 5000 and desk.account().balances == {"USDT": D(15_000)}
+    for told in (MONEY, balance("USDT", 10_000, debt="0", interest="0")):
+        desk.sync(told, read=timedelta(seconds=4))
+        assert desk.account().debts["USDT"].principal == 5000 and desk.account().balances == {"USDT": D(15_000)}
     events = desk.sync(balance("USDT", "15000", debt="5000", interest="0.5"))
     assert synced(events).debts[0].accrued_interest == D("0.5")
     events = desk.sync(balance("USDT", "15000", debt="0", interest="0"))

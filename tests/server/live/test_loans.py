@@ -279,6 +279,19 @@ async def test_debts_of_the_margin_wallet_are_shown_and_in_no_equity() -> None:
         await until(lambda: not desk.engine.account("alice").debts_apart)
 
 
+async def test_what_is_owed_apart_stays_priced_between_two_looks_at_that_wallet() -> None:
+    venue = margin_venue()
+    venue.owe("BTC", D(0), D("0.5"), D(0), apart=True)
+    async with live_service(venue, pace=paced(apart_seconds=600.0)) as desk:
+        await open_live(desk, broker="binance")
+        looked, reads = venue.count("loans"), venue.count("state")
+        await until(lambda: venue.count("state") > reads + 2)
+        assert venue.count("loans") == looked
+        venue.mark("BTCUSDT", "60000")
+        await until(lambda: desk.engine.marks["BTCUSDT"].price == 60_000, "its mark is not followed any more")
+        assert (await debts(desk))[0].value == "30000"
+
+
 async def test_a_margin_wallet_that_can_not_be_read_loses_no_sight_of_the_account() -> None:
     venue = margin_venue()
     venue.owe("USDT", D(50), D(3000), D(2), apart=True)

@@ -122,7 +122,8 @@ class Supervisor:
         if self.broker is None:
             raise Unreachable(self.problem)
         self.lent.add(asset)
-        await self.value_collateral(self.broker, {*self.account.balances, *self.account.debts})
+        account = self.account
+        await self.value_collateral(self.broker, {*account.balances, *account.debts, *account.debts_apart})
 
     # life
 
@@ -300,7 +301,8 @@ class Supervisor:
         marks.want(self.account_id, symbols | self.symbols_of_books() | self.named | set(configured))
         await marks.ensure({one.symbol for one in state.positions})
         wallets = (*state.balances, *(state.apart or ()))
-        await self.value_collateral(broker, {one.asset for one in wallets if one.total or one.debt})
+        owned = {one.asset for one in wallets if one.total or one.debt}
+        await self.value_collateral(broker, owned | self.account.debts_apart.keys())
         if not requests:
             if self.says_something(state):
                 await self.record(c.RecordSync(state), "", SYSTEM)
