@@ -231,6 +231,9 @@ class DebtMethods(Methods):
     def borrow_rates(
         self, account_id: str, *, assets: Sequence[str] = (), timeout: Timeout = None
     ) -> Pages[BorrowRate]:
-        """The rates at which an account can borrow, by asset; only of `assets`, where any are named."""
+        """The rates at which an account can borrow from the house, by asset; only of `assets`, where any are named.
+
+        None for TESTNET and LIVE accounts, whose broker has rates of its own.
+        """
         request = pb.ListBorrowRatesRequest(account_id=account_id, assets=assets)
         return pages(self.raw.debt.ListBorrowRates, request, lambda page: page.rates, BorrowRate, timeout)

@@ -108,7 +108,8 @@ class DebtServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBorrowRates(self, request, context):
-        """Lists the rates at which an account can borrow, by asset.
+        """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+        broker has rates of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

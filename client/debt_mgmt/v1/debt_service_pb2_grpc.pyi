@@ -46,7 +46,9 @@ class DebtServiceStub:
     ListInterestCharges: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.ListInterestChargesRequest, _debt_service_pb2.ListInterestChargesResponse]
     """Lists interest charges with their working, newest first."""
     ListBorrowRates: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.ListBorrowRatesRequest, _debt_service_pb2.ListBorrowRatesResponse]
-    """Lists the rates at which an account can borrow, by asset."""
+    """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+    broker has rates of its own.
+    """
 
 @_typing.type_check_only
 class DebtServiceAsyncStub(DebtServiceStub):
@@ -66,7 +68,9 @@ class DebtServiceAsyncStub(DebtServiceStub):
     ListInterestCharges: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.ListInterestChargesRequest, _debt_service_pb2.ListInterestChargesResponse]  # type: ignore[assignment]
     """Lists interest charges with their working, newest first."""
     ListBorrowRates: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.ListBorrowRatesRequest, _debt_service_pb2.ListBorrowRatesResponse]  # type: ignore[assignment]
-    """Lists the rates at which an account can borrow, by asset."""
+    """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+    broker has rates of its own.
+    """
 
 class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the books on borrowed money and its interest."""
@@ -119,6 +123,8 @@ class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _debt_service_pb2.ListBorrowRatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_debt_service_pb2.ListBorrowRatesResponse, _abc.Awaitable[_debt_service_pb2.ListBorrowRatesResponse]]:
-        """Lists the rates at which an account can borrow, by asset."""
+        """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+        broker has rates of its own.
+        """
 
 def add_DebtServiceServicer_to_server(servicer: DebtServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

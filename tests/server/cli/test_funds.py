@@ -250,7 +250,7 @@ def test_a_lender_is_named_where_it_is_not_the_house(run: Run) -> None:
 
 def test_nothing_owed_is_said(run: Run) -> None:
     said = plain(run(Bank(debts=[], charges=[], rates=[]), "debt", "demo"))
-    assert "nothing is owed no interest was charged yet nothing is lent to this account" in said
+    assert "nothing is owed no interest was charged yet the house lends nothing to this account" in said
     assert "no accounts yet" in plain(run(Bank(summaries=[]), "debt"))
 
 

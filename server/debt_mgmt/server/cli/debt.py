@@ -259,7 +259,7 @@ def charges_table(charges: Sequence[InterestCharge]) -> RenderableType:
 def rates_table(rates: Sequence[BorrowRate]) -> RenderableType:
     """What borrowing costs, by asset."""
     if not rates:
-        return Text("nothing is lent to this account", "dim")
+        return Text("the house lends nothing to this account", "dim")
     numbers = ("a year", "a day", "could borrow now")
     made = table("asset", *numbers, "charged by", "since (UTC)", right=numbers, title="rates")
     for one in rates:
