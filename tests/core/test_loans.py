@@ -137,10 +137,10 @@ def test_what_stands_against_new_risk_stands_against_a_loan(prepare, reason: str
     assert desk.account().debts == {}
 
 
-def test_only_sandbox_accounts_borrow_from_the_house_and_only_what_it_lends() -> None:
+def test_a_live_account_asks_its_venue_and_the_house_lends_only_what_it_has_a_rate_for() -> None:
     desk = lender()
     desk.open("bob", environment=Environment.LIVE)
-    assert "NOT_SUPPORTED" in reasons(desk.do("bob", c.Borrow("USDT", D(1))))
+    assert "ACCOUNT_NOT_SYNCED" in reasons(desk.do("bob", c.Borrow("USDT", D(1)))), "the venue of bob was never read"
     assert "NOT_SUPPORTED" in reasons(desk.do("alice", c.Borrow("DOGE", D(1))))
     assert largest_loan(desk.account(), desk.world("alice"), "USDT") == 40_000
 

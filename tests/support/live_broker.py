@@ -26,7 +26,7 @@ from debt_mgmt.server.brokers.broker import (
     Unreachable,
 )
 from debt_mgmt.server.brokers.live import LiveBroker, PriceFeed, VenueMark
-from debt_mgmt.server.brokers.profiles import PROFILES, VenueProfile
+from debt_mgmt.server.brokers.profiles import PROFILES, Feature, VenueProfile
 from tests.support.instruments import linear
 
 T = TypeVar("T")
@@ -57,6 +57,10 @@ class FakeVenue:
         self.prices: dict[str, Decimal] = {}
         self.balances: dict[str, Decimal] = {"USDT": D(10_000)}
         self.debts: dict[str, tuple[Decimal, Decimal]] = {}
+        """Principal and interest by asset, in the wallet of the account."""
+        self.apart: dict[str, tuple[Decimal, Decimal, Decimal]] = {}
+        """Balance, principal and interest by asset in a wallet that backs no position, where the venue lends there."""
+        self.lends_most = D(50_000)
         self.positions: dict[str, VenuePosition] = {}
         self.orders: dict[str, VenueOrder] = {}
         self.leverage: dict[str, Decimal] = {symbol: D(2) for symbol in self.terms}
@@ -179,6 +183,25 @@ class FakeVenue:
         owed = self.debts.get(asset)
         principal, interest = owed if owed is not None else (None, None)
         return VenueBalance(asset, self.balances[asset], debt=principal, interest=interest)
+
+    def owed(self, asset: str, *, apart: bool) -> tuple[Decimal, Decimal, Decimal]:
+        """Balance, principal and interest of an asset."""
+        if apart:
+            return self.apart.get(asset, (ZERO, ZERO, ZERO))
+        return self.balances.get(asset, ZERO), *self.debts.get(asset, (ZERO, ZERO))
+
+    def owe(self, asset: str, held: Decimal, principal: Decimal, interest: Decimal, *, apart: bool) -> None:
+        if apart:
+            self.apart[asset] = (held, principal, interest)
+        else:
+            self.balances[asset], self.debts[asset] = held, (principal, interest)
+
+    def wallet_apart(self) -> tuple[VenueBalance, ...]:
+        return tuple(
+            VenueBalance(asset, held, debt=principal, interest=interest)
+            for asset, (held, principal, interest) in self.apart.items()
+            if held or principal or interest
+        )
 
     def execute(self, order: BrokerOrder) -> BrokerFill:
         """Fill a market order at the mark. The same client order id again is refused, as venues do."""
@@ -311,13 +334,29 @@ class FakeBroker:
         return await self.venue.answer("cancel_all", done)
 
     async def loans(self) -> tuple[VenueBalance, ...]:
-        return ()
+        return await self.venue.answer("loans", self.venue.wallet_apart)
 
     async def borrow(self, asset: str, amount: Decimal) -> None:
-        raise NotPossible("this venue lends nothing")
+        await self.venue.answer("borrow", lambda: self.lend(asset, amount), f"{asset} {amount}")
 
     async def repay(self, asset: str, amount: Decimal) -> None:
-        raise NotPossible("this venue lends nothing")
+        await self.venue.answer("repay", lambda: self.take_back(asset, amount), f"{asset} {amount}")
+
+    def lend(self, asset: str, amount: Decimal) -> None:
+        if not self.profile.can(Feature.BORROW):
+            raise NotPossible("this venue lends nothing")
+        held, principal, interest = self.venue.owed(asset, apart=self.profile.loans_apart)
+        if principal + amount > self.venue.lends_most:
+            raise Rejected("the borrow amount exceeds the limit", code="3400032")
+        self.venue.owe(asset, held + amount, principal + amount, interest, apart=self.profile.loans_apart)
+
+    def take_back(self, asset: str, amount: Decimal) -> None:
+        held, principal, interest = self.venue.owed(asset, apart=self.profile.loans_apart)
+        if amount > principal + interest:
+            raise Rejected("the repayment exceeds what is owed", code="3400044")
+        paid = min(amount, interest)
+        left = principal - (amount - paid)
+        self.venue.owe(asset, held - amount, left, interest - paid, apart=self.profile.loans_apart)
 
     async def close(self) -> None:
         if self.connected:

@@ -10,6 +10,7 @@ from debt_mgmt.client.call import Call, Pages, command, one_page, pages, part, q
 from debt_mgmt.client.decimals import Number, decimal
 from debt_mgmt.client.enums import Lender, RiskLevel
 from debt_mgmt.client.figures import MarginFigures
+from debt_mgmt.client.leverage import VenueRequest
 from debt_mgmt.client.methods import Methods, history, listing, unary
 from debt_mgmt.client.times import Timeout
 from debt_mgmt.client.wire import message
@@ -37,6 +38,8 @@ class Debt:
     next_charge_time: datetime | None
     value: Decimal | None
     """Principal + interest in the account currency. None without a price."""
+    separate_wallet: bool
+    """Owed in a wallet of the broker that backs no position: in no figure of equity, margin or collateral."""
 
     @property
     def owed(self) -> Decimal:
@@ -55,6 +58,8 @@ class BorrowOutcome(Outcome):
     before: MarginFigures
     after: MarginFigures
     """When refused, as it would have been."""
+    venue_request: VenueRequest | None
+    """What the broker said, who lends to TESTNET and LIVE accounts. None on SANDBOX, and when the rules refused it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,8 @@ class RepayOutcome(Outcome):
     debt: Debt | None
     """The debt afterwards. None: nothing is owed any more."""
     after: MarginFigures
+    venue_request: VenueRequest | None
+    """As of a loan. Until it is CONFIRMED nothing was paid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +81,14 @@ class DebtSummary(Answer):
 
     currency: str
     borrowed: Decimal | None
-    """Principal owed."""
+    """Principal owed, in separate wallets too."""
     collateral: Decimal | None
     """Collateral value of the wallet balances."""
     accrued_interest: Decimal | None
     daily_cost: Decimal | None
     """Interest that a day costs at the present rates."""
     debt_to_collateral: Decimal | None
-    """(borrowed + accrued_interest) ÷ collateral."""
+    """(borrowed + accrued_interest − separate_debt) ÷ collateral."""
     available_collateral: Decimal | None
     """max(0, equity − margin used)."""
     active_leveraged_positions: int
@@ -96,6 +103,8 @@ class DebtSummary(Answer):
     margin_utilization: Decimal | None
     maintenance_ratio: Decimal | None
     account_count: int
+    separate_debt: Decimal | None
+    """Of borrowed + accrued_interest, what is owed in wallets that back no position: see `Debt.separate_wallet`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +153,10 @@ class DebtMethods(Methods):
         request_id: str | None = None,
         timeout: Timeout = None,
     ) -> Call[BorrowOutcome]:
-        """Borrows an asset, if margin and limits allow it; the principal is added to the wallet balance."""
+        """Borrows an asset, if margin and limits allow it; the principal is added to the wallet balance.
+
+        A TESTNET or LIVE account borrows from its broker: see `venue_request`.
+        """
         request = message(
             pb.BorrowRequest,
             request_id=request_id,
@@ -219,6 +231,9 @@ class DebtMethods(Methods):
     def borrow_rates(
         self, account_id: str, *, assets: Sequence[str] = (), timeout: Timeout = None
     ) -> Pages[BorrowRate]:
-        """The rates at which an account can borrow, by asset; only of `assets`, where any are named."""
+        """The rates at which an account can borrow from the house, by asset; only of `assets`, where any are named.
+
+        None for TESTNET and LIVE accounts, whose broker has rates of its own.
+        """
         request = pb.ListBorrowRatesRequest(account_id=account_id, assets=assets)
         return pages(self.raw.debt.ListBorrowRates, request, lambda page: page.rates, BorrowRate, timeout)

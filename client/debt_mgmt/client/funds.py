@@ -62,6 +62,8 @@ class ProfitAndLoss:
     """Deposits less withdrawals, and resets."""
     liquidation_cost: Decimal
     """Fees and slippage of forced reductions; what insurance took over is positive."""
+    synced: Decimal
+    """What the venue of a TESTNET or LIVE account had otherwise than this service knew by then."""
     total: Decimal
     """Change of equity."""
 

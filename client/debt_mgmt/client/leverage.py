@@ -63,7 +63,7 @@ class LeverageLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenueRequest:
-    """A change that the venue of a TESTNET or LIVE account was asked for, once."""
+    """A change, a loan or a repayment that the venue of a TESTNET or LIVE account was asked for, once."""
 
     change_id: str
     state: LeverageState

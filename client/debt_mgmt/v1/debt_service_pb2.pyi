@@ -4,6 +4,7 @@ isort:skip_file
 Borrowed money: principal, interest, repayment."""
 
 from collections import abc as _abc
+from debt_mgmt.v1 import leverage_service_pb2 as _leverage_service_pb2
 from debt_mgmt.v1 import rejections_pb2 as _rejections_pb2
 from debt_mgmt.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
@@ -63,6 +64,7 @@ class Debt(_message.Message):
     LAST_CHARGE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_CHARGE_TIME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    SEPARATE_WALLET_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that owes."""
     asset: _builtins.str
@@ -79,6 +81,10 @@ class Debt(_message.Message):
     """Name of the rule by which interest is charged, such as `binance_hourly`."""
     value: _builtins.str
     """Principal + interest in the account currency. Absent without a price."""
+    separate_wallet: _builtins.bool
+    """True: owed in a wallet of the broker that backs no position here (Binance's margin wallet), so that neither the debt
+    nor what was borrowed is in the account's equity, margin or collateral.
+    """
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it was first borrowed."""
@@ -105,10 +111,11 @@ class Debt(_message.Message):
         last_charge_time: _timestamp_pb2.Timestamp | None = ...,
         next_charge_time: _timestamp_pb2.Timestamp | None = ...,
         value: _builtins.str | None = ...,
+        separate_wallet: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "last_charge_time", b"last_charge_time", "next_charge_time", b"next_charge_time", "open_time", b"open_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "account_id", b"account_id", "accrued_interest", b"accrued_interest", "annual_rate", b"annual_rate", "asset", b"asset", "interest_clock", b"interest_clock", "last_charge_time", b"last_charge_time", "lender", b"lender", "next_charge_time", b"next_charge_time", "open_time", b"open_time", "principal", b"principal", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "account_id", b"account_id", "accrued_interest", b"accrued_interest", "annual_rate", b"annual_rate", "asset", b"asset", "interest_clock", b"interest_clock", "last_charge_time", b"last_charge_time", "lender", b"lender", "next_charge_time", b"next_charge_time", "open_time", b"open_time", "principal", b"principal", "separate_wallet", b"separate_wallet", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
@@ -165,10 +172,11 @@ class BorrowResponse(_message.Message):
     LARGEST_AMOUNT_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    VENUE_REQUEST_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
-    """True: it was done. False: it was refused, see `violations`."""
+    """True: the rules allow it, and on SANDBOX it was done. False: it was refused, see `violations`."""
     largest_amount: _builtins.str
     """Most that could be borrowed before this request, in the asset. Absent when not known."""
     @_builtins.property
@@ -195,6 +203,10 @@ class BorrowResponse(_message.Message):
     def after(self) -> _types_pb2.MarginFigures:
         """The account afterwards; when refused, as it would have been."""
 
+    @_builtins.property
+    def venue_request(self) -> _leverage_service_pb2.VenueRequest:
+        """What the broker said. Absent on SANDBOX, and when the rules refused it."""
+
     def __init__(
         self,
         *,
@@ -207,10 +219,11 @@ class BorrowResponse(_message.Message):
         largest_amount: _builtins.str | None = ...,
         before: _types_pb2.MarginFigures | None = ...,
         after: _types_pb2.MarginFigures | None = ...,
+        venue_request: _leverage_service_pb2.VenueRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_amount", b"_largest_amount", "after", b"after", "as_of", b"as_of", "before", b"before", "debt", b"debt", "largest_amount", b"largest_amount", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_amount", b"_largest_amount", "after", b"after", "as_of", b"as_of", "before", b"before", "debt", b"debt", "largest_amount", b"largest_amount", "revision", b"revision", "venue_request", b"venue_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_amount", b"_largest_amount", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "before", b"before", "debt", b"debt", "largest_amount", b"largest_amount", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_amount", b"_largest_amount", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "before", b"before", "debt", b"debt", "largest_amount", b"largest_amount", "replayed", b"replayed", "revision", b"revision", "venue_request", b"venue_request", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__largest_amount: _TypeAlias = _typing.Literal["largest_amount"]  # noqa: Y015
     _WhichOneofArgType__largest_amount: _TypeAlias = _typing.Literal["_largest_amount", b"_largest_amount"]  # noqa: Y015
@@ -269,14 +282,15 @@ class RepayResponse(_message.Message):
     PRINCIPAL_PAID_FIELD_NUMBER: _builtins.int
     DEBT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    VENUE_REQUEST_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
-    """True: it was done. False: it was refused, see `violations`."""
+    """True: the rules allow it, and on SANDBOX it was done. False: it was refused, see `violations`."""
     interest_paid: _builtins.str
-    """Interest paid. Absent when refused."""
+    """Interest paid. Absent when refused, and until the broker has answered."""
     principal_paid: _builtins.str
-    """Principal paid. Absent when refused."""
+    """Principal paid. Absent when refused, and until the broker has answered."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""
@@ -297,6 +311,10 @@ class RepayResponse(_message.Message):
     def after(self) -> _types_pb2.MarginFigures:
         """The account afterwards."""
 
+    @_builtins.property
+    def venue_request(self) -> _leverage_service_pb2.VenueRequest:
+        """What the broker said. Absent on SANDBOX, and when the rules refused it."""
+
     def __init__(
         self,
         *,
@@ -309,10 +327,11 @@ class RepayResponse(_message.Message):
         principal_paid: _builtins.str | None = ...,
         debt: Global___Debt | None = ...,
         after: _types_pb2.MarginFigures | None = ...,
+        venue_request: _leverage_service_pb2.VenueRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_interest_paid", b"_interest_paid", "_principal_paid", b"_principal_paid", "after", b"after", "as_of", b"as_of", "debt", b"debt", "interest_paid", b"interest_paid", "principal_paid", b"principal_paid", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_interest_paid", b"_interest_paid", "_principal_paid", b"_principal_paid", "after", b"after", "as_of", b"as_of", "debt", b"debt", "interest_paid", b"interest_paid", "principal_paid", b"principal_paid", "revision", b"revision", "venue_request", b"venue_request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_interest_paid", b"_interest_paid", "_principal_paid", b"_principal_paid", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "debt", b"debt", "interest_paid", b"interest_paid", "principal_paid", b"principal_paid", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_interest_paid", b"_interest_paid", "_principal_paid", b"_principal_paid", "accepted", b"accepted", "after", b"after", "as_of", b"as_of", "debt", b"debt", "interest_paid", b"interest_paid", "principal_paid", b"principal_paid", "replayed", b"replayed", "revision", b"revision", "venue_request", b"venue_request", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__interest_paid: _TypeAlias = _typing.Literal["interest_paid"]  # noqa: Y015
     _WhichOneofArgType__interest_paid: _TypeAlias = _typing.Literal["_interest_paid", b"_interest_paid"]  # noqa: Y015
@@ -372,10 +391,11 @@ class DebtSummary(_message.Message):
     MARGIN_UTILIZATION_FIELD_NUMBER: _builtins.int
     MAINTENANCE_RATIO_FIELD_NUMBER: _builtins.int
     ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
+    SEPARATE_DEBT_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
     """Currency of the amounts."""
     borrowed: _builtins.str
-    """Principal owed."""
+    """Principal owed, in separate wallets too."""
     collateral: _builtins.str
     """Collateral value of the wallet balances."""
     accrued_interest: _builtins.str
@@ -383,7 +403,7 @@ class DebtSummary(_message.Message):
     daily_cost: _builtins.str
     """Interest that a day costs at the present rates."""
     debt_to_collateral: _builtins.str
-    """(borrowed + accrued_interest) ÷ collateral, as fraction. Absent when collateral is zero or unknown."""
+    """(borrowed + accrued_interest − separate_debt) ÷ collateral, as fraction. Absent when collateral is zero or unknown."""
     available_collateral: _builtins.str
     """Collateral that nothing uses: max(0, equity − margin used)."""
     active_leveraged_positions: _builtins.int
@@ -402,6 +422,8 @@ class DebtSummary(_message.Message):
     """Maintenance margin ÷ equity, as fraction. Absent as `margin_utilization`."""
     account_count: _builtins.int
     """Accounts in the sum."""
+    separate_debt: _builtins.str
+    """Of borrowed + accrued_interest, what is owed in wallets that back no position here: see Debt.separate_wallet."""
     def __init__(
         self,
         *,
@@ -420,10 +442,11 @@ class DebtSummary(_message.Message):
         margin_utilization: _builtins.str | None = ...,
         maintenance_ratio: _builtins.str | None = ...,
         account_count: _builtins.int = ...,
+        separate_debt: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accrued_interest", b"_accrued_interest", "_available_collateral", b"_available_collateral", "_average_leverage", b"_average_leverage", "_borrowed", b"_borrowed", "_collateral", b"_collateral", "_daily_cost", b"_daily_cost", "_debt_to_collateral", b"_debt_to_collateral", "_exposure", b"_exposure", "_maintenance_ratio", b"_maintenance_ratio", "_margin_utilization", b"_margin_utilization", "_maximum_leverage", b"_maximum_leverage", "accrued_interest", b"accrued_interest", "available_collateral", b"available_collateral", "average_leverage", b"average_leverage", "borrowed", b"borrowed", "collateral", b"collateral", "daily_cost", b"daily_cost", "debt_to_collateral", b"debt_to_collateral", "exposure", b"exposure", "maintenance_ratio", b"maintenance_ratio", "margin_utilization", b"margin_utilization", "maximum_leverage", b"maximum_leverage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accrued_interest", b"_accrued_interest", "_available_collateral", b"_available_collateral", "_average_leverage", b"_average_leverage", "_borrowed", b"_borrowed", "_collateral", b"_collateral", "_daily_cost", b"_daily_cost", "_debt_to_collateral", b"_debt_to_collateral", "_exposure", b"_exposure", "_maintenance_ratio", b"_maintenance_ratio", "_margin_utilization", b"_margin_utilization", "_maximum_leverage", b"_maximum_leverage", "_separate_debt", b"_separate_debt", "accrued_interest", b"accrued_interest", "available_collateral", b"available_collateral", "average_leverage", b"average_leverage", "borrowed", b"borrowed", "collateral", b"collateral", "daily_cost", b"daily_cost", "debt_to_collateral", b"debt_to_collateral", "exposure", b"exposure", "maintenance_ratio", b"maintenance_ratio", "margin_utilization", b"margin_utilization", "maximum_leverage", b"maximum_leverage", "separate_debt", b"separate_debt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accrued_interest", b"_accrued_interest", "_available_collateral", b"_available_collateral", "_average_leverage", b"_average_leverage", "_borrowed", b"_borrowed", "_collateral", b"_collateral", "_daily_cost", b"_daily_cost", "_debt_to_collateral", b"_debt_to_collateral", "_exposure", b"_exposure", "_maintenance_ratio", b"_maintenance_ratio", "_margin_utilization", b"_margin_utilization", "_maximum_leverage", b"_maximum_leverage", "account_count", b"account_count", "accrued_interest", b"accrued_interest", "active_leveraged_positions", b"active_leveraged_positions", "available_collateral", b"available_collateral", "average_leverage", b"average_leverage", "borrowed", b"borrowed", "collateral", b"collateral", "currency", b"currency", "daily_cost", b"daily_cost", "debt_to_collateral", b"debt_to_collateral", "exposure", b"exposure", "level", b"level", "maintenance_ratio", b"maintenance_ratio", "margin_utilization", b"margin_utilization", "maximum_leverage", b"maximum_leverage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accrued_interest", b"_accrued_interest", "_available_collateral", b"_available_collateral", "_average_leverage", b"_average_leverage", "_borrowed", b"_borrowed", "_collateral", b"_collateral", "_daily_cost", b"_daily_cost", "_debt_to_collateral", b"_debt_to_collateral", "_exposure", b"_exposure", "_maintenance_ratio", b"_maintenance_ratio", "_margin_utilization", b"_margin_utilization", "_maximum_leverage", b"_maximum_leverage", "_separate_debt", b"_separate_debt", "account_count", b"account_count", "accrued_interest", b"accrued_interest", "active_leveraged_positions", b"active_leveraged_positions", "available_collateral", b"available_collateral", "average_leverage", b"average_leverage", "borrowed", b"borrowed", "collateral", b"collateral", "currency", b"currency", "daily_cost", b"daily_cost", "debt_to_collateral", b"debt_to_collateral", "exposure", b"exposure", "level", b"level", "maintenance_ratio", b"maintenance_ratio", "margin_utilization", b"margin_utilization", "maximum_leverage", b"maximum_leverage", "separate_debt", b"separate_debt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accrued_interest: _TypeAlias = _typing.Literal["accrued_interest"]  # noqa: Y015
     _WhichOneofArgType__accrued_interest: _TypeAlias = _typing.Literal["_accrued_interest", b"_accrued_interest"]  # noqa: Y015
@@ -447,6 +470,8 @@ class DebtSummary(_message.Message):
     _WhichOneofArgType__margin_utilization: _TypeAlias = _typing.Literal["_margin_utilization", b"_margin_utilization"]  # noqa: Y015
     _WhichOneofReturnType__maximum_leverage: _TypeAlias = _typing.Literal["maximum_leverage"]  # noqa: Y015
     _WhichOneofArgType__maximum_leverage: _TypeAlias = _typing.Literal["_maximum_leverage", b"_maximum_leverage"]  # noqa: Y015
+    _WhichOneofReturnType__separate_debt: _TypeAlias = _typing.Literal["separate_debt"]  # noqa: Y015
+    _WhichOneofArgType__separate_debt: _TypeAlias = _typing.Literal["_separate_debt", b"_separate_debt"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accrued_interest) -> _WhichOneofReturnType__accrued_interest | None: ...
     @_typing.overload
@@ -469,6 +494,8 @@ class DebtSummary(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__margin_utilization) -> _WhichOneofReturnType__margin_utilization | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum_leverage) -> _WhichOneofReturnType__maximum_leverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__separate_debt) -> _WhichOneofReturnType__separate_debt | None: ...
 
 Global___DebtSummary: _TypeAlias = DebtSummary  # noqa: Y015
 

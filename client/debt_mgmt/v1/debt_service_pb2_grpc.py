@@ -72,14 +72,15 @@ class DebtServiceServicer(object):
     """
 
     def Borrow(self, request, context):
-        """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance.
+        """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance. A TESTNET or LIVE
+        account borrows from its broker, which is asked once; UNIMPLEMENTED where it does not lend.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Repay(self, request, context):
-        """Pays back: interest first, then principal.
+        """Pays back: interest first, then principal. What a broker lent is paid back there, asked once as well.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +108,8 @@ class DebtServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBorrowRates(self, request, context):
-        """Lists the rates at which an account can borrow, by asset.
+        """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+        broker has rates of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,9 +34,11 @@ class DebtServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DebtServiceAsyncStub: ...
     Borrow: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.BorrowRequest, _debt_service_pb2.BorrowResponse]
-    """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance."""
+    """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance. A TESTNET or LIVE
+    account borrows from its broker, which is asked once; UNIMPLEMENTED where it does not lend.
+    """
     Repay: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.RepayRequest, _debt_service_pb2.RepayResponse]
-    """Pays back: interest first, then principal."""
+    """Pays back: interest first, then principal. What a broker lent is paid back there, asked once as well."""
     GetDebtSummary: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.GetDebtSummaryRequest, _debt_service_pb2.GetDebtSummaryResponse]
     """Sums up what is owed, what secures it and what it costs."""
     ListDebts: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.ListDebtsRequest, _debt_service_pb2.ListDebtsResponse]
@@ -44,7 +46,9 @@ class DebtServiceStub:
     ListInterestCharges: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.ListInterestChargesRequest, _debt_service_pb2.ListInterestChargesResponse]
     """Lists interest charges with their working, newest first."""
     ListBorrowRates: _grpc.UnaryUnaryMultiCallable[_debt_service_pb2.ListBorrowRatesRequest, _debt_service_pb2.ListBorrowRatesResponse]
-    """Lists the rates at which an account can borrow, by asset."""
+    """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+    broker has rates of its own.
+    """
 
 @_typing.type_check_only
 class DebtServiceAsyncStub(DebtServiceStub):
@@ -52,9 +56,11 @@ class DebtServiceAsyncStub(DebtServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Borrow: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.BorrowRequest, _debt_service_pb2.BorrowResponse]  # type: ignore[assignment]
-    """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance."""
+    """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance. A TESTNET or LIVE
+    account borrows from its broker, which is asked once; UNIMPLEMENTED where it does not lend.
+    """
     Repay: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.RepayRequest, _debt_service_pb2.RepayResponse]  # type: ignore[assignment]
-    """Pays back: interest first, then principal."""
+    """Pays back: interest first, then principal. What a broker lent is paid back there, asked once as well."""
     GetDebtSummary: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.GetDebtSummaryRequest, _debt_service_pb2.GetDebtSummaryResponse]  # type: ignore[assignment]
     """Sums up what is owed, what secures it and what it costs."""
     ListDebts: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.ListDebtsRequest, _debt_service_pb2.ListDebtsResponse]  # type: ignore[assignment]
@@ -62,7 +68,9 @@ class DebtServiceAsyncStub(DebtServiceStub):
     ListInterestCharges: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.ListInterestChargesRequest, _debt_service_pb2.ListInterestChargesResponse]  # type: ignore[assignment]
     """Lists interest charges with their working, newest first."""
     ListBorrowRates: _aio.UnaryUnaryMultiCallable[_debt_service_pb2.ListBorrowRatesRequest, _debt_service_pb2.ListBorrowRatesResponse]  # type: ignore[assignment]
-    """Lists the rates at which an account can borrow, by asset."""
+    """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+    broker has rates of its own.
+    """
 
 class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the books on borrowed money and its interest."""
@@ -73,7 +81,9 @@ class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _debt_service_pb2.BorrowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_debt_service_pb2.BorrowResponse, _abc.Awaitable[_debt_service_pb2.BorrowResponse]]:
-        """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance."""
+        """Borrows an asset, if margin and limits allow it. The principal is added to the wallet balance. A TESTNET or LIVE
+        account borrows from its broker, which is asked once; UNIMPLEMENTED where it does not lend.
+        """
 
     @_abc_1.abstractmethod
     def Repay(
@@ -81,7 +91,7 @@ class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _debt_service_pb2.RepayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_debt_service_pb2.RepayResponse, _abc.Awaitable[_debt_service_pb2.RepayResponse]]:
-        """Pays back: interest first, then principal."""
+        """Pays back: interest first, then principal. What a broker lent is paid back there, asked once as well."""
 
     @_abc_1.abstractmethod
     def GetDebtSummary(
@@ -113,6 +123,8 @@ class DebtServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _debt_service_pb2.ListBorrowRatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_debt_service_pb2.ListBorrowRatesResponse, _abc.Awaitable[_debt_service_pb2.ListBorrowRatesResponse]]:
-        """Lists the rates at which an account can borrow, by asset."""
+        """Lists the rates at which an account can borrow from the house, by asset. None for TESTNET and LIVE accounts, whose
+        broker has rates of its own.
+        """
 
 def add_DebtServiceServicer_to_server(servicer: DebtServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

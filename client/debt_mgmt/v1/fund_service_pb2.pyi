@@ -502,12 +502,13 @@ class ProfitAndLoss(_message.Message):
     TRANSFERS_FIELD_NUMBER: _builtins.int
     LIQUIDATION_COST_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    SYNCED_FIELD_NUMBER: _builtins.int
     price: _builtins.str
     """Moves of prices, realized or not, and of what the assets held count for as collateral."""
     funding: _builtins.str
     """Funding received less paid."""
     interest: _builtins.str
-    """Interest charged, negative."""
+    """Interest charged, negative; of a broker's loan as it is seen to grow."""
     fees: _builtins.str
     """Fees paid, negative; rebates positive."""
     transfers: _builtins.str
@@ -516,6 +517,10 @@ class ProfitAndLoss(_message.Message):
     """What forced reductions cost: fees and slippage against the mark, negative; what insurance took over is positive."""
     total: _builtins.str
     """Change of equity."""
+    synced: _builtins.str
+    """What the venue of a TESTNET or LIVE account turned out to have otherwise than this service knew by then: deposits and
+    trades made elsewhere, funding and fees that it settled by itself. Zero on SANDBOX.
+    """
     def __init__(
         self,
         *,
@@ -526,10 +531,11 @@ class ProfitAndLoss(_message.Message):
         transfers: _builtins.str = ...,
         liquidation_cost: _builtins.str = ...,
         total: _builtins.str = ...,
+        synced: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fees", b"fees", "funding", b"funding", "interest", b"interest", "liquidation_cost", b"liquidation_cost", "price", b"price", "total", b"total", "transfers", b"transfers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fees", b"fees", "funding", b"funding", "interest", b"interest", "liquidation_cost", b"liquidation_cost", "price", b"price", "synced", b"synced", "total", b"total", "transfers", b"transfers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

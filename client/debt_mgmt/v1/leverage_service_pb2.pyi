@@ -168,7 +168,7 @@ Global___LeverageSetting: _TypeAlias = LeverageSetting  # noqa: Y015
 
 @_typing.final
 class VenueRequest(_message.Message):
-    """A change that the venue of a TESTNET or LIVE account was asked for, once."""
+    """A change, a loan or a repayment that the venue of a TESTNET or LIVE account was asked for, once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

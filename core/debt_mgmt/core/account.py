@@ -13,7 +13,7 @@ from debt_mgmt.core.sides import PositionMode as PositionMode
 from debt_mgmt.core.sides import PositionSide as PositionSide
 from debt_mgmt.core.sides import Side as Side
 from debt_mgmt.core.sides import position_key as position_key
-from debt_mgmt.core.venue import OrderCancel, SyncState, VenueChange
+from debt_mgmt.core.venue import OrderCancel, SyncState, VenueChange, VenueLoan
 
 
 class Environment(StrEnum):
@@ -362,6 +362,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """By symbol and side: see `paper_orders.depth_key`."""
     debts: dict[str, Debt] = {}
     """By asset."""
+    debts_apart: dict[str, Debt] = {}
+    """Debts in a wallet of the venue that backs no position here: known and shown, and in no figure of margin."""
     limits: Limits = Limits()
     level: RiskLevel = RiskLevel.NORMAL
     level_before_unknown: RiskLevel = RiskLevel.NORMAL
@@ -400,6 +402,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """None for sandbox accounts, which have no other side."""
     pending: dict[str, VenueChange] = {}
     """Changes asked of the venue and not yet answered, one a symbol."""
+    loans: dict[str, VenueLoan] = {}
+    """Loans and repayments asked of the venue and not yet answered, one an asset."""
     cancels: dict[str, OrderCancel] = {}
     """Orders to be cancelled at the venue, by the venue's order id, in the order to do it: before any reduction."""
     rehearsed: str = ""

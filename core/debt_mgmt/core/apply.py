@@ -35,6 +35,9 @@ from debt_mgmt.core.apply_venue import (
     drift_changed,
     dry_run_set,
     fill_noted,
+    loan_ended,
+    loan_noted,
+    loan_refused,
     rehearsal,
     sync_lost,
 )
@@ -395,6 +398,9 @@ def bankruptcy_recorded(account: Account, event: e.BankruptcyRecorded) -> Accoun
 
 
 def borrowed(account: Account, event: e.Borrowed) -> Account:
+    if event.loan is not None:
+        account = loan_ended(account, event.loan, event.debt, event.at)
+        return replace(account, balances=after_postings(account.balances, event.postings))
     return replace(
         account,
         balances=after_postings(account.balances, event.postings),
@@ -403,6 +409,9 @@ def borrowed(account: Account, event: e.Borrowed) -> Account:
 
 
 def repaid(account: Account, event: e.Repaid) -> Account:
+    if event.loan is not None:
+        account = loan_ended(account, event.loan, event.debt, event.at)
+        return replace(account, balances=after_postings(account.balances, event.postings))
     debts: dict[str, Debt] = without(account.debts, event.asset)
     if event.debt is not None:
         debts = {**account.debts, event.asset: event.debt}
@@ -464,6 +473,9 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.VenueChangeRequested: change_requested,
     e.VenueChangeRefused: change_refused,
     e.AccountSynced: account_synced,
+    e.LoanRequested: loan_noted,
+    e.LoanSent: loan_noted,
+    e.LoanRefused: loan_refused,
     e.SyncLost: sync_lost,
     e.DriftChanged: drift_changed,
     e.CancelsRequested: cancels_requested,

@@ -6,9 +6,9 @@ from decimal import Decimal
 import msgspec
 
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account, Position, position_key
+from debt_mgmt.core.account import Account, Debt, Position, position_key
 from debt_mgmt.core.money import ZERO
-from debt_mgmt.core.venue import SyncState, SyncStatus
+from debt_mgmt.core.venue import SyncState, SyncStatus, VenueLoan
 
 replace = msgspec.structs.replace
 
@@ -20,6 +20,7 @@ def account_synced(account: Account, event: e.AccountSynced) -> Account:
     assert account.sync is not None
     balances = {**account.balances, **event.balances}
     debts = {**account.debts, **{debt.asset: debt for debt in event.debts}}
+    apart = {**account.debts_apart, **{debt.asset: debt for debt in event.debts_apart}}
     positions = {**account.positions, **{position.key: position for position in event.positions}}
     reservations = {**account.reservations, **{one.reservation_id: one for one in event.reservations}}
     still_open = {one.order_id for key, one in reservations.items() if key not in event.released}
@@ -28,6 +29,8 @@ def account_synced(account: Account, event: e.AccountSynced) -> Account:
         position_mode=event.position_mode,
         balances={asset: amount for asset, amount in balances.items() if amount},
         debts={asset: debt for asset, debt in debts.items() if debt.owed},
+        debts_apart={asset: debt for asset, debt in apart.items() if debt.owed},
+        interest_charged=with_interest(account, event),
         positions={key: position for key, position in positions.items() if key not in event.vanished},
         isolated_alerts={key: level for key, level in account.isolated_alerts.items() if key not in event.vanished},
         leverage={**account.leverage, **event.leverage},
@@ -45,6 +48,43 @@ def account_synced(account: Account, event: e.AccountSynced) -> Account:
             touched={name: at for name, at in account.sync.touched.items() if at >= event.at},
             uncancelled=tuple(one for one in account.sync.uncancelled if one in still_open),
         ),
+    )
+
+
+def with_interest(account: Account, event: e.AccountSynced) -> dict[str, Decimal]:
+    """Interest charged in all, with what the venue has added to loans that were known."""
+    charged = account.interest_charged
+    for debt in event.debts:
+        known = account.debts.get(debt.asset)
+        if known is not None and debt.accrued_interest > known.accrued_interest:
+            grown = debt.accrued_interest - known.accrued_interest
+            charged = {**charged, debt.asset: charged.get(debt.asset, ZERO) + grown}
+    return charged
+
+
+def loan_noted(account: Account, event: e.LoanRequested | e.LoanSent) -> Account:
+    return replace(account, loans={**account.loans, event.loan.asset: event.loan})
+
+
+def loan_refused(account: Account, event: e.LoanRefused) -> Account:
+    return replace(account, loans={asset: one for asset, one in account.loans.items() if asset != event.loan.asset})
+
+
+def loan_ended(account: Account, loan: VenueLoan, debt: Debt | None, at: datetime) -> Account:
+    """The account once the venue has lent or taken back: a state read before knows nothing of it."""
+    assert account.sync is not None
+    owed = account.debts_apart if loan.apart else account.debts
+    left = {**owed, loan.asset: debt} if debt is not None else {k: v for k, v in owed.items() if k != loan.asset}
+    names = [
+        f"{'debt apart' if loan.apart else 'debt'} {loan.asset}",
+        *([] if loan.apart else [f"balance {loan.asset}"]),
+    ]
+    return replace(
+        account,
+        loans={asset: one for asset, one in account.loans.items() if asset != loan.asset},
+        debts=account.debts if loan.apart else left,
+        debts_apart=left if loan.apart else account.debts_apart,
+        sync=replace(account.sync, touched={**account.sync.touched, **dict.fromkeys(names, at)}),
     )
 
 

@@ -53,11 +53,27 @@ def causes_of(account: Account | None, event: e.Event, world: World) -> Causes:
             return Causes(interest=owned(-event.amount * rate_for(account, world, event.asset, {})))
         case e.FundingSettled():
             return Causes(funding=wallet_change(account, event.postings, world))
+        case e.AccountSynced():
+            return causes_of_sync(account, event, world)
         case e.AssetConverted():
             if event.bought_value is None or event.sold_value is None:
                 return UNPRICED
             return Causes(fees=event.bought_value - event.sold_value)
     raise AssertionError(f"{type(event).__name__} has causes that nobody counts")
+
+
+def causes_of_sync(account: Account, event: e.AccountSynced, world: World) -> Causes:
+    """What the venue's truth changes equity by: interest that grew on a known loan, and whatever else differed."""
+    if not (event.balances or event.debts or event.positions or event.vanished):
+        return NOTHING
+    change = equity_of(apply(account, event), world) - equity_of(account, world)
+    interest = ZERO
+    for debt in event.debts:
+        known = account.debts.get(debt.asset)
+        if known is not None and debt.accrued_interest > known.accrued_interest:
+            grown = debt.accrued_interest - known.accrued_interest
+            interest += owned(-grown * rate_for(account, world, debt.asset, {}))
+    return Causes(interest=interest, synced=change - interest)
 
 
 def equity_of(account: Account, world: World) -> Decimal:

@@ -171,10 +171,14 @@ class ResumeTrading(Command, frozen=True):
 
 
 class Borrow(Command, frozen=True):
-    """Borrow an asset; the principal goes to the wallet balance."""
+    """Borrow an asset; the principal goes to the wallet balance.
+
+    `apart`, here and in a repayment: at a venue that lends in a wallet which backs no position.
+    """
 
     asset: str
     amount: Decimal
+    apart: bool = False
 
 
 class Repay(Command, frozen=True):
@@ -182,6 +186,7 @@ class Repay(Command, frozen=True):
 
     asset: str
     amount: Decimal | None = None
+    apart: bool = False
 
 
 class ChargeInterest(Command, frozen=True):
@@ -237,6 +242,22 @@ class RecordVenueOutcome(Command, frozen=True):
     confirmed: bool
     leverage: Decimal | None = None
     margin_mode: MarginMode | None = None
+    code: str = ""
+    message: str = ""
+
+
+class RecordLoanSent(Command, frozen=True):
+    """A loan or repayment is about to be sent to the venue, which shows `owed_before` as owed in its asset."""
+
+    loan_id: str
+    owed_before: Decimal | None = None
+
+
+class RecordLoanOutcome(Command, frozen=True):
+    """What became of a loan or repayment: the venue did it, or refused in its own words."""
+
+    loan_id: str
+    confirmed: bool
     code: str = ""
     message: str = ""
 

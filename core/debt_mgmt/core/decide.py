@@ -30,6 +30,7 @@ from debt_mgmt.core.decide_orders import (
 from debt_mgmt.core.decide_settlement import convert_assets, settle_funding
 from debt_mgmt.core.decide_sync import lose_sync, record_sync
 from debt_mgmt.core.decide_venue import record_cancel_outcome, record_venue_outcome, set_dry_run
+from debt_mgmt.core.decide_venue_loans import record_loan_outcome, record_loan_sent
 from debt_mgmt.core.draft import Draft, refuse
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.levels import RANK, assess, raise_alert
@@ -112,7 +113,7 @@ def is_dry(command: c.CreateAccount) -> bool:
 
 def close_account(draft: Draft, command: c.CloseAccount) -> None:
     account = draft.account
-    still_open = len(account.positions) + len(account.reservations) + len(account.debts)
+    still_open = len(account.positions) + len(account.reservations) + len(account.debts) + len(account.loans)
     if account.closed_at is not None:
         return refuse(draft, "CloseAccount", Violation(Reason.ALREADY_IN_STATE, account.account_id))
     if still_open:
@@ -205,6 +206,8 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.RecordSync: record_sync,
     c.LoseSync: lose_sync,
     c.RecordVenueOutcome: record_venue_outcome,
+    c.RecordLoanSent: record_loan_sent,
+    c.RecordLoanOutcome: record_loan_outcome,
     c.RecordCancelOutcome: record_cancel_outcome,
     c.SetDryRun: set_dry_run,
     c.SetLimits: set_limits,

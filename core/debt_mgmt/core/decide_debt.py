@@ -7,17 +7,21 @@ import msgspec
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Debt, Lender, Posting
+from debt_mgmt.core.decide_venue_loans import ask_to_borrow, ask_to_repay
 from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.interest import CLOCKS, Charge, charge_of, charges_due
-from debt_mgmt.core.loans import LoanCheck, check_loan, grown_debt
-from debt_mgmt.core.margin import rate_for
-from debt_mgmt.core.market import Unpriced
+from debt_mgmt.core.loans import LoanCheck, check_loan, grown_debt, spendable, value_of
 from debt_mgmt.core.money import ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 
 
 def borrow(draft: Draft, command: c.Borrow) -> None:
-    """Lend from the house. What is due by now is charged first, on what was owed until now."""
+    """Lend from the house. What is due by now is charged first, on what was owed until now.
+
+    A live account is lent to by its venue.
+    """
+    if draft.account.sync is not None:
+        return ask_to_borrow(draft, command)
     before, world = draft.account, draft.world
     charge_due(draft)
     account, asset, amount = draft.account, command.asset, command.amount
@@ -32,7 +36,7 @@ def borrow(draft: Draft, command: c.Borrow) -> None:
             debt=debt,
             at=world.at,
             postings=(Posting("wallet", asset, amount), Posting("debt", asset, -amount)),
-            value=value_of(draft, asset, amount),
+            value=value_of(draft.account, world, asset, amount),
             largest_amount=check.largest_amount,
             before=check.before,
         )
@@ -69,6 +73,8 @@ def refuse_alone(draft: Draft, before: Account, refusal: e.CommandRefused) -> No
 
 def repay(draft: Draft, command: c.Repay) -> None:
     """Pay back out of the wallet: interest first, then principal. It reduces risk, so no halt and no price stops it."""
+    if draft.account.sync is not None:
+        return ask_to_repay(draft, command)
     before, asset = draft.account, command.asset
     charge_due(draft)
     debt = draft.account.debts.get(asset)
@@ -78,7 +84,7 @@ def repay(draft: Draft, command: c.Repay) -> None:
         note = "it was lent by the broker and is paid back there"
         return refuse_repayment(draft, before, Violation(Reason.NOT_SUPPORTED, f"repaying {asset}", note=note))
     paid = debt.owed if command.amount is None else min(command.amount, debt.owed)
-    available = max(ZERO, spendable(draft, asset))
+    available = max(ZERO, spendable(draft.account, draft.world, asset))
     if paid > available:
         short = Violation(Reason.INSUFFICIENT_BALANCE, asset, paid, owned(available), owned(available))
         return refuse_repayment(draft, before, short)
@@ -93,7 +99,7 @@ def repay(draft: Draft, command: c.Repay) -> None:
             at=draft.world.at,
             postings=(Posting("wallet", asset, -paid), Posting("debt", asset, paid)),
             debt=paid_down(debt, interest, paid - interest) if left else None,
-            value=value_of(draft, asset, paid),
+            value=value_of(draft.account, draft.world, asset, paid),
         )
     )
 
@@ -106,13 +112,6 @@ def paid_down(debt: Debt, interest: Decimal, principal: Decimal) -> Debt:
 
 def refuse_repayment(draft: Draft, before: Account, *violations: Violation) -> None:
     refuse_alone(draft, before, e.CommandRefused("Repay", by_precedence(list(violations))))
-
-
-def spendable(draft: Draft, asset: str) -> Decimal:
-    """The balance of an asset without what is posted on isolated positions."""
-    account, instruments = draft.account, draft.world.house.instruments
-    posted = (one.isolated_margin for one in account.positions.values() if instruments[one.symbol].settle == asset)
-    return account.balances.get(asset, ZERO) - sum(posted, ZERO)
 
 
 def charge_interest(draft: Draft, command: c.ChargeInterest) -> None:
@@ -151,14 +150,6 @@ def add_charge(draft: Draft, debt: Debt, charge: Charge) -> None:
             annual_rate=charge.annual_rate,
             postings=postings,
             next_charge_at=charge.next_charge_at,
-            value=value_of(draft, asset, amount),
+            value=value_of(draft.account, draft.world, asset, amount),
         )
     )
-
-
-def value_of(draft: Draft, asset: str, amount: Decimal) -> Decimal | None:
-    """An amount in the account's currency, at full price; None where a price is missing."""
-    try:
-        return owned(amount * rate_for(draft.account, draft.world, asset, {}))
-    except Unpriced:
-        return None

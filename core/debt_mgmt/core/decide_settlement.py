@@ -5,10 +5,10 @@ from decimal import Decimal
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Environment, Posting
-from debt_mgmt.core.decide_debt import spendable, value_of
 from debt_mgmt.core.draft import Draft, instrument_of, refuse
 from debt_mgmt.core.funding import funding_amount, legs_at, owes_funding
 from debt_mgmt.core.instrument import notional
+from debt_mgmt.core.loans import spendable, value_of
 from debt_mgmt.core.margin import Summary, mark_used, rate_for
 from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO, owned, required
@@ -38,7 +38,7 @@ def settle_funding(draft: Draft, command: c.SettleFunding) -> None:
                 asset=asset,
                 amount=amount,
                 postings=postings,
-                value=value_of(draft, asset, amount),
+                value=value_of(draft.account, draft.world, asset, amount),
             )
         )
 
@@ -66,7 +66,7 @@ def convert_assets(draft: Draft, command: c.ConvertAssets) -> None:
     ratio = draft.world.settings.conversion_ratio
     for sold, worth in prices.items():
         rate = worth * ratio / price
-        amount = min(spendable(draft, sold), required(missing / rate))
+        amount = min(spendable(draft.account, draft.world, sold), required(missing / rate))
         bought = min(missing, owned(amount * rate))
         if bought <= 0:
             continue
@@ -84,8 +84,8 @@ def convert_assets(draft: Draft, command: c.ConvertAssets) -> None:
                     Posting("wallet", asset, bought),
                     Posting("conversion", asset, -bought),
                 ),
-                sold_value=value_of(draft, sold, amount),
-                bought_value=value_of(draft, asset, bought),
+                sold_value=value_of(draft.account, draft.world, sold, amount),
+                bought_value=value_of(draft.account, draft.world, asset, bought),
                 reason=command.reason,
                 marks=marks,
             )
@@ -99,7 +99,7 @@ def sellable(draft: Draft, command: c.ConvertAssets) -> list[str]:
     """What can be sold for it: the asset named, or every positive balance, the account's currency first."""
     account = draft.account
     names = [command.sell] if command.sell else sorted(account.balances, key=lambda one: (one != account.currency, one))
-    return [name for name in names if name != command.asset and spendable(draft, name) > 0]
+    return [name for name in names if name != command.asset and spendable(draft.account, draft.world, name) > 0]
 
 
 def to_convert(account: Account, summary: Summary, settings: RiskSettings) -> list[str]:

@@ -33,6 +33,7 @@ from debt_mgmt.core.venue import (
     PositionChange,
     SyncState,
     SyncStatus,
+    VenueBalance,
     VenueChange,
     VenueChangeKind,
     VenueOrder,
@@ -162,7 +163,8 @@ class Reading:
             at=state.at,
             position_mode=self.position_mode,
             balances=self.balances(),
-            debts=self.debts(),
+            debts=self.debts(self.state.balances, self.account.debts, "debt"),
+            debts_apart=self.debts_apart(),
             positions=positions,
             vanished=vanished,
             changes=changes(account.positions, after),
@@ -207,28 +209,39 @@ class Reading:
             and not self.is_newer_here(f"balance {asset}")
         }
 
-    def debts(self) -> tuple[Debt, ...]:
+    def debts(self, told: tuple[VenueBalance, ...], owed: dict[str, Debt], touched: str) -> tuple[Debt, ...]:
         """Debts that differ. One that the venue does not tell is kept as it was; one it no longer lists is paid."""
         found: list[Debt] = []
-        listed = {balance.asset for balance in self.state.balances}
-        for balance in self.state.balances:
-            known = self.account.debts.get(balance.asset)
+        listed = {balance.asset for balance in told}
+        for balance in told:
+            if self.is_newer_here(f"{touched} {balance.asset}"):
+                continue
+            known = owed.get(balance.asset)
             principal = balance.debt if balance.debt is not None else (known.principal if known else None)
             interest = balance.interest if balance.interest is not None else (known.accrued_interest if known else None)
             if principal is None and interest is None:
                 continue
             if principal is None:
                 raise Unusable(f"the venue gives interest on {balance.asset} and not what was borrowed")
-            owed = interest if interest is not None else ZERO  # then the principal is told with the interest in it
-            debt = Debt(balance.asset, principal, self.state.at, Lender.BROKER, owed)
+            accrued = interest if interest is not None else ZERO  # then the principal is told with the interest in it
+            debt = Debt(balance.asset, principal, self.state.at, Lender.BROKER, accrued)
             if known is not None:
-                debt = msgspec.structs.replace(known, principal=principal, accrued_interest=owed, lender=Lender.BROKER)
+                debt = msgspec.structs.replace(
+                    known, principal=principal, accrued_interest=accrued, lender=Lender.BROKER
+                )
             if debt != known and (known is not None or debt.owed):
                 found.append(debt)
-        for asset, known in self.account.debts.items():
-            if known.lender is Lender.BROKER and asset not in listed:
+        for asset, known in owed.items():
+            newer = self.is_newer_here(f"{touched} {asset}")
+            if known.lender is Lender.BROKER and asset not in listed and not newer:
                 found.append(msgspec.structs.replace(known, principal=ZERO, accrued_interest=ZERO))
         return tuple(found)
+
+    def debts_apart(self) -> tuple[Debt, ...]:
+        """The same in the wallet that backs no position; nothing where it was not read."""
+        if self.state.apart is None:
+            return ()
+        return self.debts(self.state.apart, self.account.debts_apart, "debt apart")
 
     # Positions
 

@@ -3,8 +3,6 @@
 from datetime import datetime
 from decimal import Decimal
 
-import msgspec
-
 from debt_mgmt.core.account import (
     Alert,
     Baselines,
@@ -28,6 +26,18 @@ from debt_mgmt.core.account import (
     Side,
     TradingState,
 )
+from debt_mgmt.core.event import Event as Event
+from debt_mgmt.core.events_venue import AccountSynced as AccountSynced
+from debt_mgmt.core.events_venue import CancelEnded as CancelEnded
+from debt_mgmt.core.events_venue import CancelsRequested as CancelsRequested
+from debt_mgmt.core.events_venue import DriftChanged as DriftChanged
+from debt_mgmt.core.events_venue import DryRunSet as DryRunSet
+from debt_mgmt.core.events_venue import LoanRefused as LoanRefused
+from debt_mgmt.core.events_venue import LoanRequested as LoanRequested
+from debt_mgmt.core.events_venue import LoanSent as LoanSent
+from debt_mgmt.core.events_venue import SyncLost as SyncLost
+from debt_mgmt.core.events_venue import VenueChangeRefused as VenueChangeRefused
+from debt_mgmt.core.events_venue import VenueChangeRequested as VenueChangeRequested
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import BorrowRate
 from debt_mgmt.core.market import AssetRule, FundingRate
@@ -35,15 +45,7 @@ from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
 from debt_mgmt.core.resets import ResetSchedule
-from debt_mgmt.core.venue import Drift, OrderCancel, PositionChange, VenueChange, VenueHealth, VenuePosition
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
-    """Base of all events. The class name is the event's kind in the journal and never changes.
-
-    `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
-    `causes` tell by how much an event that moves money changed equity, and why; None: by nothing but prices.
-    """
+from debt_mgmt.core.venue import VenueLoan
 
 
 class AccountCreated(Event, frozen=True):
@@ -194,91 +196,6 @@ class IsolatedMarginAdjusted(Event, frozen=True):
     at: datetime | None = None
 
 
-class VenueChangeRequested(Event, frozen=True):
-    """A change that the venue is to be asked for. `leverage` and `positions` are counted from here on where they need
-    the larger margin: the lower leverage, and the isolated margin that is to be taken away."""
-
-    change: VenueChange
-    leverage: Decimal | None = None
-    positions: tuple[Position, ...] = ()
-    figures: Figures | None = None
-
-
-class VenueChangeRefused(Event, frozen=True):
-    """The venue refused, in its own words; leverage and positions are as before again."""
-
-    change: VenueChange
-    code: str
-    message: str
-    at: datetime
-    leverage: Decimal | None = None
-    positions: tuple[Position, ...] = ()
-    figures: Figures | None = None
-
-
-class AccountSynced(Event, frozen=True):
-    """What the venue has otherwise than it was known here, and its own numbers. Read beginning at `at`.
-
-    Balances, debts, leverage and margin modes: those that differ, as they are now; a balance or debt of zero is gone.
-    """
-
-    at: datetime
-    position_mode: PositionMode
-    balances: dict[str, Decimal] = {}
-    debts: tuple[Debt, ...] = ()
-    positions: tuple[Position, ...] = ()
-    vanished: tuple[str, ...] = ()
-    """Keys of positions that the venue no longer has."""
-    changes: tuple[PositionChange, ...] = ()
-    """How the quantities differ."""
-    leverage: dict[str, Decimal] = {}
-    margin_modes: dict[str, MarginMode] = {}
-    reservations: tuple[Reservation, ...] = ()
-    """Open orders of the venue that are held from here on, or otherwise."""
-    released: tuple[str, ...] = ()
-    """Reservations whose order the venue no longer has."""
-    cancelled: tuple[str, ...] = ()
-    """Orders to be cancelled that the venue no longer has."""
-    health: VenueHealth = VenueHealth()
-    venue_positions: tuple[VenuePosition, ...] = ()
-    seen: dict[str, Decimal] = {}
-    figures: Figures | None = None
-
-
-class SyncLost(Event, frozen=True):
-    reason: str
-    at: datetime
-
-
-class DriftChanged(Event, frozen=True):
-    """Figures that went beyond their tolerance of the venue's, and names of those that are back within it."""
-
-    found: tuple[Drift, ...]
-    settled: tuple[str, ...] = ()
-
-
-class CancelsRequested(Event, frozen=True):
-    """Orders that add risk are to be cancelled at the venue, in this order; their margin is held no longer."""
-
-    cancels: tuple[OrderCancel, ...]
-    reason: str
-
-
-class CancelEnded(Event, frozen=True):
-    """An order to be cancelled is `gone`, or the venue would not; then the next sync shows it again."""
-
-    order_id: str
-    gone: bool
-    at: datetime
-    note: str = ""
-
-
-class DryRunSet(Event, frozen=True):
-    dry_run: bool
-    reason: str
-    at: datetime
-
-
 class LimitsSet(Event, frozen=True):
     limits: Limits
     reason: str = ""
@@ -399,6 +316,8 @@ class Borrowed(Event, frozen=True):
     """The most that could be borrowed before."""
     before: Figures | None = None
     figures: Figures | None = None
+    loan: VenueLoan | None = None
+    """Of the venue that lent it, as in a repayment; None where the house did. `apart`: no balance here moves."""
 
 
 class Repaid(Event, frozen=True):
@@ -413,6 +332,7 @@ class Repaid(Event, frozen=True):
     debt: Debt | None = None
     value: Decimal | None = None
     figures: Figures | None = None
+    loan: VenueLoan | None = None
 
 
 class InterestCharged(Event, frozen=True):
@@ -552,6 +472,9 @@ AccountEvent = (
     | VenueChangeRequested
     | VenueChangeRefused
     | AccountSynced
+    | LoanRequested
+    | LoanSent
+    | LoanRefused
     | SyncLost
     | DriftChanged
     | CancelsRequested

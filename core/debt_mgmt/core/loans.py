@@ -5,7 +5,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import msgspec
 
-from debt_mgmt.core.account import Account, Debt, Environment, Figures, Lender
+from debt_mgmt.core.account import Account, Debt, Figures, Lender
 from debt_mgmt.core.check import seconds
 from debt_mgmt.core.interest import CLOCKS, RATE_RESOLUTION, BorrowRate, charge_after, charge_of, rate_at
 from debt_mgmt.core.margin import Summary, World, collateral_value, figures, figures_of, rate_for, summarize
@@ -47,7 +47,8 @@ class Lending(msgspec.Struct, frozen=True):
     world: World
     summary: Summary
     asset: str
-    rate: BorrowRate
+    rate: BorrowRate | None
+    """None: a venue lends it, at a rate of its own."""
     price: Decimal
     leverage: Decimal
     held: Decimal
@@ -115,8 +116,12 @@ def debt_margin(account: Account, world: World, summary: Summary) -> Decimal:
     return summary.debt_value / debt_leverage(account, world.settings) if summary.debts else ZERO
 
 
-def check_loan(account: Account, world: World, asset: str, amount: Decimal) -> LoanCheck:
-    """Whether the account may borrow `amount`: every rule that refuses it, and the largest amount that none would."""
+def check_loan(account: Account, world: World, asset: str, amount: Decimal, *, apart: bool = False) -> LoanCheck:
+    """Whether the account may borrow `amount`: every rule that refuses it, and the largest amount that none would.
+
+    A live account borrows from its venue. How much can be lent `apart`, against a wallet that is not the account's,
+    only the venue can tell; then every rule counts but that of the size.
+    """
     used = dict[str, Mark]()
     summary = summarize(account, world)
     shown = figures(summary)
@@ -128,12 +133,12 @@ def check_loan(account: Account, world: World, asset: str, amount: Decimal) -> L
             found.append(Violation(Reason.MISSING_MARK, unpriced.missing))
         return LoanCheck(by_precedence(found), house_rate(world, asset), before=shown)
     found += stale(world, {**{mark.symbol: mark for mark in summary.marks}, **used})
-    rate = house_rate(world, asset)
+    rate = house_rate(world, asset) if account.sync is None else None
     debt = account.debts.get(asset)
-    unlent = rate is None or (debt is not None and debt.lender is not Lender.HOUSE)
-    if rate is None or unlent or not summary.known:
+    unlent = account.sync is None and (rate is None or (debt is not None and debt.lender is not Lender.HOUSE))
+    if unlent or apart or not summary.known:
         return LoanCheck(by_precedence(found), rate, before=shown, largest_amount=ZERO if unlent else None)
-    lending = lending_of(account, world, summary, rate, price)
+    lending = lending_of(account, world, summary, asset, rate, price)
     sized = lending.violations(amount)
     after = lending.after(amount)
     return LoanCheck(
@@ -151,15 +156,26 @@ def largest_loan(account: Account, world: World, asset: str) -> Decimal | None:
     return check_loan(account, world, asset, AMOUNT_STEP).largest_amount
 
 
-def lending_of(account: Account, world: World, summary: Summary, rate: BorrowRate, price: Decimal) -> Lending:
-    instruments = world.house.instruments
-    posted = sum(
-        (one.isolated_margin for one in account.positions.values() if instruments[one.symbol].settle == rate.asset),
-        ZERO,
-    )
-    held = account.balances.get(rate.asset, ZERO) - posted
+def lending_of(
+    account: Account, world: World, summary: Summary, asset: str, rate: BorrowRate | None, price: Decimal
+) -> Lending:
     leverage = debt_leverage(account, world.settings)
-    return Lending(account, world, summary, rate.asset, rate, price, leverage, held)
+    return Lending(account, world, summary, asset, rate, price, leverage, spendable(account, world, asset))
+
+
+def spendable(account: Account, world: World, asset: str) -> Decimal:
+    """The balance of an asset without what is posted on isolated positions."""
+    instruments = world.house.instruments
+    posted = (one.isolated_margin for one in account.positions.values() if instruments[one.symbol].settle == asset)
+    return account.balances.get(asset, ZERO) - sum(posted, ZERO)
+
+
+def value_of(account: Account, world: World, asset: str, amount: Decimal) -> Decimal | None:
+    """An amount in the account's currency, at full price; None where a price is missing."""
+    try:
+        return owned(amount * rate_for(account, world, asset, {}))
+    except Unpriced:
+        return None
 
 
 def house_rate(world: World, asset: str) -> BorrowRate | None:
@@ -171,11 +187,12 @@ def standing_loan_violations(account: Account, world: World, summary: Summary, a
     """What refuses a loan whatever its size."""
     found = list(standing_violations(account, world, summary))
     debt = account.debts.get(asset)
-    if account.environment is not Environment.SANDBOX or (debt is not None and debt.lender is not Lender.HOUSE):
-        note = "the house lends to sandbox accounts only"
-        found.append(Violation(Reason.NOT_SUPPORTED, f"borrowing {asset}", note=note))
-    elif house_rate(world, asset) is None:
-        found.append(Violation(Reason.NOT_SUPPORTED, f"borrowing {asset}", note="the house does not lend it"))
+    if account.sync is None:  # else the venue says what it lends
+        if debt is not None and debt.lender is not Lender.HOUSE:
+            note = "the house lends to sandbox accounts only"
+            found.append(Violation(Reason.NOT_SUPPORTED, f"borrowing {asset}", note=note))
+        elif house_rate(world, asset) is None:
+            found.append(Violation(Reason.NOT_SUPPORTED, f"borrowing {asset}", note="the house does not lend it"))
     if debt_leverage(account, world.settings) <= 1:
         note = "the account's highest leverage is 1, so it holds what it owns"
         found.append(Violation(Reason.NOT_SUPPORTED, f"borrowing {asset}", note=note))
@@ -192,8 +209,10 @@ def stale(world: World, marks: dict[str, Mark]) -> list[Violation]:
     ]
 
 
-def opening_charge(debt: Debt | None, rate: BorrowRate, amount: Decimal) -> Decimal:
-    """Interest charged at once for borrowing `amount` more."""
+def opening_charge(debt: Debt | None, rate: BorrowRate | None, amount: Decimal) -> Decimal:
+    """Interest charged at once for borrowing `amount` more; what a venue charges is not known before it does."""
+    if rate is None:
+        return ZERO
     grown = grown_debt(debt, rate, amount, rate.effective_at)
     clock = CLOCKS[grown.clock]
     if not clock.opening_periods or grown.annual_rate is None:

@@ -24,7 +24,9 @@ class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
     realized: Decimal = ZERO
     """PnL realised, without fees, funding and interest. No cause of its own: it is part of what prices did."""
     unpriced: bool = False
-    """Money moved that had no price, so that the amounts above are not all."""
+    """Money moved that had no price, so that the amounts are not all."""
+    synced: Decimal = ZERO
+    """What the venue of a live account had otherwise than it was known here."""
 
     def plus(self, other: "Causes") -> "Causes":
         return Causes(
@@ -35,11 +37,12 @@ class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
             self.liquidation_cost + other.liquidation_cost,
             self.realized + other.realized,
             self.unpriced or other.unpriced,
+            self.synced + other.synced,
         )
 
     @property
     def total(self) -> Decimal:
-        return self.funding + self.interest + self.fees + self.transfers + self.liquidation_cost
+        return self.funding + self.interest + self.fees + self.transfers + self.liquidation_cost + self.synced
 
 
 NOTHING = Causes()
@@ -63,6 +66,7 @@ class ProfitAndLoss(msgspec.Struct, frozen=True):
     fees: Decimal
     transfers: Decimal
     liquidation_cost: Decimal
+    synced: Decimal
     total: Decimal
 
 
@@ -81,6 +85,7 @@ def profit_and_loss(before: Decimal | None, after: Decimal | None, causes: Cause
         fees=causes.fees,
         transfers=causes.transfers,
         liquidation_cost=causes.liquidation_cost,
+        synced=causes.synced,
         total=total,
     )
 

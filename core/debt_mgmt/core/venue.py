@@ -115,6 +115,8 @@ class VenueState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the account holds a long and a short leg apart; None where the venue does not say."""
     fills: tuple[VenueFill, ...] = ()
     """Recent trades, read before the positions; empty where they were not asked for."""
+    apart: tuple[VenueBalance, ...] | None = None
+    """A wallet that backs no position, with what was borrowed there. None: there is none, or it was not read."""
 
 
 class SyncStatus(StrEnum):
@@ -188,6 +190,27 @@ class VenueChange(msgspec.Struct, frozen=True, omit_defaults=True):
     """Isolated margin to add (above zero) or to take back."""
     leverage_before: Decimal | None = None
     """What is in force until the venue answers. A lower leverage is counted at once: it needs the larger margin."""
+
+
+class LoanKind(StrEnum):
+    BORROW = "BORROW"
+    REPAY = "REPAY"
+
+
+class VenueLoan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A loan or a repayment asked of a venue and not yet answered. It is sent once, and never again."""
+
+    loan_id: str
+    kind: LoanKind
+    asset: str
+    amount: Decimal
+    requested_at: datetime
+    apart: bool = False
+    """In a wallet of the venue that backs no position: the debt is known, and counts in no margin."""
+    sent_at: datetime | None = None
+    """When it was about to be sent. From then on only the venue can tell what became of it."""
+    owed_before: Decimal | None = None
+    """What the venue showed as owed in the asset just before it was sent; None where it did not say."""
 
 
 class OrderCancel(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -102,7 +102,12 @@ def changed(account: Account, world: World, change: c.Change) -> tuple[Account, 
         return shocked(account, world, change)
     command = c.ReserveMargin(change) if isinstance(change, c.Order) else change
     decided = msgspec.structs.replace(account, sync=None) if isinstance(change, c.SetLeverage) else account
+    if isinstance(change, c.Borrow | c.Repay):
+        decided = msgspec.structs.replace(account, dry_run=False)
     events = decide(decided, command, world)  # a live account's leverage as its venue would confirm it
+    if events and isinstance(events[0], e.LoanRequested):  # and its loan
+        outcome = c.RecordLoanOutcome(events[0].loan.loan_id, confirmed=True)
+        events = decide(apply(account, events[0]), outcome, world)
     if events and isinstance(events[0], e.CommandRefused):
         return account, world, ChangeOutcome(False, events[0].violations)
     realized = None

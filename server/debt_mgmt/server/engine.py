@@ -52,7 +52,7 @@ REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
 COLLATERAL_DEVIATION = Decimal("0.10")
 COLLATERAL_HOLD = timedelta(seconds=5)
-STATE_VERSION = "2"
+STATE_VERSION = "3"
 
 
 class PublishOutcome(msgspec.Struct, frozen=True):
@@ -583,8 +583,7 @@ class Engine:
         return reasons + self.live.problems()
 
 
-ASSESS = c.Assess()
-EMPTY_HOUSE = House()
+ASSESS, EMPTY_HOUSE = c.Assess(), House()
 
 
 def fact_id_of(told: c.Command | e.Event) -> str:

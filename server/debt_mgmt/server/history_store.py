@@ -14,7 +14,7 @@ CONNECTIONS = 2
 CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 
-AMOUNTS = ("funding", "interest", "fees", "transfers", "liquidation_cost", "realized")
+AMOUNTS = ("funding", "interest", "fees", "transfers", "liquidation_cost", "realized", "synced")
 COLUMNS = (
     "account_id", "shard", "position", "started_at", "ended_at", "equity_before", "equity", "wallet_balance",
     "unrealized_pnl", *AMOUNTS, "unpriced",

@@ -25,12 +25,14 @@ from debt_mgmt.client import (
     Funds,
     InterestCharge,
     Lender,
+    LeverageState,
     Listing,
     PeriodProfit,
     ProfitAndLoss,
     RefusalReason,
     RepayOutcome,
     RiskLevel,
+    VenueRequest,
     Violation,
 )
 from debt_mgmt.server.cli.chart import HEIGHT, WIDTH, chart_of, ticks
@@ -53,6 +55,7 @@ OWED = Debt(
     last_charge_time=NOON,
     next_charge_time=NOON + timedelta(hours=1),
     value=D("2500.022831050229"),
+    separate_wallet=False,
 )
 SUMMARY = DebtSummary(
     revision=PLACE,
@@ -72,6 +75,7 @@ SUMMARY = DebtSummary(
     margin_utilization=D("0.602"),
     maintenance_ratio=D("0.012"),
     account_count=1,
+    separate_debt=D(0),
 )
 CHARGE = InterestCharge(
     revision=PLACE,
@@ -111,7 +115,7 @@ FUNDS = Funds(
 
 
 def profit(price: str, transfers: str = "0", **parts: str) -> ProfitAndLoss:
-    given = {name: D(0) for name in ("funding", "interest", "fees", "liquidation_cost")}
+    given = {name: D(0) for name in ("funding", "interest", "fees", "liquidation_cost", "synced")}
     given |= {name: D(value) for name, value in parts.items()}
     return ProfitAndLoss(
         price=D(price),
@@ -246,7 +250,7 @@ def test_a_lender_is_named_where_it_is_not_the_house(run: Run) -> None:
 
 def test_nothing_owed_is_said(run: Run) -> None:
     said = plain(run(Bank(debts=[], charges=[], rates=[]), "debt", "demo"))
-    assert "nothing is owed no interest was charged yet nothing is lent to this account" in said
+    assert "nothing is owed no interest was charged yet the house lends nothing to this account" in said
     assert "no accounts yet" in plain(run(Bank(summaries=[]), "debt"))
 
 
@@ -260,6 +264,8 @@ def test_what_is_not_known_is_a_dash_and_never_zero(run: Run) -> None:
 
 
 def outcome(kind: type[Any], *violations: Violation, **fields: Any) -> Any:
+    if "venue_request" in kind.__dataclass_fields__:
+        fields = {"venue_request": None, **fields}
     return kind(revision=PLACE, as_of=NOON, replayed=False, accepted=not violations, violations=violations, **fields)
 
 
@@ -284,6 +290,23 @@ def test_a_loan_is_told_with_the_debt_and_the_account_before_and_after(run: Run)
     assert "BORROWED demo borrows 2,500 USDT" in plain(result)
     assert "owed now: 2,500 USDT and 0.022831050229 USDT interest; next charge 2026-01-05 13:00:00 UTC" in plain(result)
     assert "most that could be borrowed before: 9,946 USDT" in plain(result)
+
+
+def test_what_the_broker_says_to_a_loan_or_a_repayment_is_told_in_its_words(run: Run) -> None:
+    asked = VenueRequest(change_id="1-7", state=LeverageState.REQUESTED, refusal=None, refusal_code=None)
+    no = replace(asked, state=LeverageState.REFUSED, refusal="limit exceeded", refusal_code="110007")
+    after = {"debt": replace(OWED, lender=Lender.BROKER), "after": figures("99", "50")}
+    lent = outcome(BorrowOutcome, largest_amount=None, before=figures("100", "50"), venue_request=asked, **after)
+    result = run(Bank(outcome=lent), "borrow", "demo", "USDT", "2500")
+    assert result.exit_code == 0 and "ASKED demo borrows 2,500 USDT: the broker has not answered yet" in plain(result)
+    paid = outcome(RepayOutcome, interest_paid=None, principal_paid=None, venue_request=no, **after)
+    for bank, command in (
+        (replace(lent, venue_request=no), ("borrow", "demo", "USDT", "9")),
+        (paid, ("repay", "demo", "USDT")),
+    ):
+        result = run(Bank(outcome=bank), *command)
+        assert result.exit_code == 1
+        assert "REFUSED BY THE BROKER" in plain(result) and "limit exceeded (code 110007)" in plain(result)
 
 
 def test_a_refused_loan_ends_with_status_1_and_says_the_most_that_fits(run: Run) -> None:

@@ -30,6 +30,7 @@ START = datetime(2026, 1, 2, tzinfo=UTC)
 RELEASED_MIGRATIONS = {
     "0001_journal.sql": "b22c14b22a9aefe87ace15ab97a4dab5ad838e0c53d92b512f4d6551fd0513f6",
     "0002_fund_history.sql": "5cad7bfdfba4f350c97d6ee8a2278ac275ac7091ee1fccf90ac225245f48c49f",
+    "0003_fund_history_synced.sql": "ad4354ed858289b8de01db265baf0d2db68963c0034ecf6cfcaa9b2a3ace239b",
 }
 
 

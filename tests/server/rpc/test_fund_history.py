@@ -23,7 +23,7 @@ HOUR, DAY, WEEK, MONTH = (
     wire.FUND_INTERVAL_WEEK,
     wire.FUND_INTERVAL_MONTH,
 )
-CAUSES = ("price", "funding", "interest", "fees", "transfers", "liquidation_cost")
+CAUSES = ("price", "funding", "interest", "fees", "transfers", "liquidation_cost", "synced")
 
 
 async def history(edge: Edge, interval: Any = HOUR, account_id: str = "alice", **fields: Any) -> Any:

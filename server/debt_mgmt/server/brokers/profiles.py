@@ -163,6 +163,8 @@ class VenueProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Currency of the venue's account totals."""
     interest_interval_seconds: int | None = None
     """Its interest clock; None where nothing is lent."""
+    loans_apart: bool = False
+    """It lends in a wallet that backs no position here, and that its test system lacks."""
     cancel_path: CancelPath = CancelPath.SYMBOL
     capabilities: tuple[Capability, ...]
     weight_per_second: Decimal
@@ -244,13 +246,14 @@ BINANCE = VenueProfile(
     tier_source=TierSource.NOTIONAL,
     health_currency="USDT",
     interest_interval_seconds=3600,
+    loans_apart=True,
     capabilities=(
         can(Feature.SET_LEVERAGE, "whole numbers only"),
         can(Feature.SET_MARGIN_MODE),
         can(Feature.ADJUST_ISOLATED_MARGIN),
         can(Feature.HEDGE_MODE),
         can(Feature.REDUCE_ONLY),
-        can(Feature.BORROW, "in the cross margin wallet, which is separate from the futures wallet"),
+        can(Feature.BORROW, "in the cross margin wallet, which backs no futures; not on the test system"),
         can(Feature.MARK_PRICE),
         can(Feature.ACCOUNT_STREAM),
     ),

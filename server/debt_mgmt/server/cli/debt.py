@@ -17,6 +17,7 @@ from debt_mgmt.client import (
     DebtSummary,
     InterestCharge,
     Lender,
+    LeverageState,
     MarginClient,
     RepayOutcome,
 )
@@ -93,7 +94,7 @@ def borrow(
         outcome = await client.borrow(account, asset, wanted, request_id=request_id)
         output.document(outcome=outcome)
         output.show(borrowed(outcome, account, asset, wanted))
-        return None if outcome.accepted else Exit.REFUSED
+        return None if done(outcome) else Exit.REFUSED
 
     ask(output, target, work)
 
@@ -115,9 +116,26 @@ def repay(
         outcome = await client.repay(account, asset, wanted, request_id=request_id)
         output.document(outcome=outcome)
         output.show(repaid(outcome, account, asset))
-        return None if outcome.accepted else Exit.REFUSED
+        return None if done(outcome) else Exit.REFUSED
 
     ask(output, target, work)
+
+
+def done(outcome: BorrowOutcome | RepayOutcome) -> bool:
+    """Whether neither the rules nor the broker refused it."""
+    said = outcome.venue_request
+    return outcome.accepted and (said is None or said.state is not LeverageState.REFUSED)
+
+
+def unanswered(outcome: BorrowOutcome | RepayOutcome, what: str) -> Text | None:
+    """What the broker said where it did not do it, or has not answered yet; None where it is done."""
+    said = outcome.venue_request
+    if said is None or said.state is LeverageState.CONFIRMED:
+        return None
+    if said.state is LeverageState.REFUSED:
+        code = f" (code {said.refusal_code})" if said.refusal_code else ""
+        return Text.assemble(("REFUSED BY THE BROKER", "bold red"), f"  {what}: {said.refusal}{code}")
+    return Text.assemble(("ASKED", "bold yellow"), f"  {what}: the broker has not answered yet; see `debt-mgmt debt`")
 
 
 def borrowed(outcome: BorrowOutcome, account: str, asset: str, wanted: Decimal) -> RenderableType:
@@ -129,6 +147,9 @@ def borrowed(outcome: BorrowOutcome, account: str, asset: str, wanted: Decimal) 
     if not outcome.accepted:
         head = Text.assemble(("REFUSED", "bold red"), f"  {account} borrows {what}")
         return Group(head, violations_table(outcome.violations), Text(largest), figures)
+    waiting = unanswered(outcome, f"{account} borrows {what}")
+    if waiting is not None:
+        return Group(waiting, owed_line(outcome.debt, asset), figures)
     head = Text.assemble(("BORROWED", "bold green"), f"  {account} borrows {what}")
     return Group(head, owed_line(outcome.debt, asset), Text(largest, "dim"), figures)
 
@@ -137,6 +158,9 @@ def repaid(outcome: RepayOutcome, account: str, asset: str) -> RenderableType:
     if not outcome.accepted:
         head = Text.assemble(("REFUSED", "bold red"), f"  {account} pays back {asset}")
         return Group(head, violations_table(outcome.violations))
+    waiting = unanswered(outcome, f"{account} pays back {asset}")
+    if waiting is not None:
+        return Group(waiting, owed_line(outcome.debt, asset))
     interest, principal = outcome.interest_paid or Decimal(0), outcome.principal_paid or Decimal(0)
     paid = f"{grouped(interest + principal)} {asset}: {grouped(interest)} interest, {grouped(principal)} principal"
     return Group(
@@ -175,6 +199,8 @@ def summary_table(summary: DebtSummary, title: str) -> Table:
         ("margin utilization", percent(summary.margin_utilization), ""),
         ("maintenance ratio", percent(summary.maintenance_ratio), ""),
     ]
+    if outside := summary.separate_debt:
+        rows.insert(2, ("of it in separate wallets", amount(outside), f"{money}, against other collateral"))
     for row in rows:
         made.add_row(*row)
     made.add_row("worst level", level_text(summary.level), "")
@@ -203,7 +229,7 @@ def debts_table(debts: Sequence[Debt], *, of_one: bool = False) -> RenderableTyp
             "interest": grouped(one.accrued_interest),
             "a year": percent(one.annual_rate, 2),
             "value": amount(one.value),
-            "lender": one.lender.value.lower(),
+            "lender": one.lender.value.lower() + (", separate wallet" if one.separate_wallet else ""),
             "charged by": one.interest_clock or UNKNOWN,
             "next charge (UTC)": moment(one.next_charge_time)[:16],
         }
@@ -233,7 +259,7 @@ def charges_table(charges: Sequence[InterestCharge]) -> RenderableType:
 def rates_table(rates: Sequence[BorrowRate]) -> RenderableType:
     """What borrowing costs, by asset."""
     if not rates:
-        return Text("nothing is lent to this account", "dim")
+        return Text("the house lends nothing to this account", "dim")
     numbers = ("a year", "a day", "could borrow now")
     made = table("asset", *numbers, "charged by", "since (UTC)", right=numbers, title="rates")
     for one in rates:

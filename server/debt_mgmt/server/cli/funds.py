@@ -40,6 +40,7 @@ CAUSES = {
     "fees": "of fills and conversions",
     "transfers": "deposits, withdrawals and resets",
     "liquidation_cost": "fees and slippage of forced reductions",
+    "synced": "what the venue of a live account had otherwise",
 }
 
 

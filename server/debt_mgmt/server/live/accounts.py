@@ -64,12 +64,12 @@ class LiveAccounts:
         supervisor = self.supervisors.get(account_id)
         if supervisor is None:
             self.supervisors[account_id] = Supervisor(self, account_id)
-        elif account.pending:
+        elif account.pending or account.loans:
             supervisor.nudge()
             for symbol in account.pending:
                 self.refusals.pop((account_id, symbol), None)
         if account_id in self.waiting:
-            pending = {one.change_id for one in account.pending.values()}
+            pending = unanswered(account)
             for change_id, ended in self.waiting[account_id]:
                 if change_id not in pending and not ended.done():
                     ended.set_result(None)
@@ -165,9 +165,18 @@ class LiveAccounts:
         except Fault as fault:
             logger.warning("instruments of %s: %s", account.account_id, fault)
 
+    async def try_to_price(self, account: Account, asset: str) -> None:
+        """See that an asset that a live account wants to borrow has a price; without one the rules say so."""
+        if account.sync is None or account.closed_at is not None:
+            return
+        try:
+            await self.supervisor(account.account_id).price(asset)
+        except (Fault, BrokerFault) as fault:
+            logger.warning("the price of %s for %s: %s", asset, account.account_id, fault)
+
     async def settled(self, account_id: str, change_id: str, seconds: float) -> bool:
-        """Wait until a change has come to its end at the venue; False when that takes longer."""
-        if all(one.change_id != change_id for one in self.engine.account(account_id).pending.values()):
+        """Wait until a change or a loan has come to its end at the venue; False when that takes longer."""
+        if change_id not in unanswered(self.engine.account(account_id)):
             return True
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (change_id, ended)
@@ -209,6 +218,11 @@ class LiveAccounts:
         marks = self.marks_at(broker, Environment.LIVE)
         marks.own_names = own_names
         marks.alias({f"{broker}:{symbol}": symbol for symbol in symbols})
+
+
+def unanswered(account: Account) -> set[str]:
+    """Ids of what the venue was asked for and has not answered yet."""
+    return {one.change_id for one in account.pending.values()} | {one.loan_id for one in account.loans.values()}
 
 
 class Line:

@@ -29,3 +29,5 @@ class Pace(msgspec.Struct, frozen=True):
     look_seconds: float = 1.0
     """Between two looks at what became of a change whose answer was lost."""
     looks: int = 3
+    apart_seconds: float = 30.0
+    """A wallet that backs no position is read this often, and whenever somebody asks for a read."""

@@ -8,9 +8,11 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import msgspec
+
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account
+from debt_mgmt.core.account import Account, Environment
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument, instrument_problems
@@ -18,7 +20,9 @@ from debt_mgmt.core.venue import SyncStatus, VenueState
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.brokers.broker import BrokerFault, Denied, NotPossible, Rejected, Unreachable
 from debt_mgmt.server.brokers.live import LiveBroker
+from debt_mgmt.server.brokers.profiles import VenueProfile
 from debt_mgmt.server.live.changes import Changes
+from debt_mgmt.server.live.loans import Loans
 from debt_mgmt.server.live.marks import VenueMarks
 from debt_mgmt.server.shard_answers import Committed, ShardError
 
@@ -69,7 +73,13 @@ class Supervisor:
         """Instruments that would value collateral, and that the venue does not trade."""
         self.named: set[str] = set()
         """Instruments that somebody asked about: their marks are kept too."""
+        self.lent: set[str] = set()
+        """Assets that somebody wanted to borrow: they are priced like those that are held."""
+        self.apart_read_at = float("-inf")
+        """When the wallet that backs no position was last read, by the loop's clock."""
+        self.apart_problem = ""
         self.changes = Changes(self)
+        self.loans = Loans(self)
         self.task = asyncio.create_task(self.run(), name=f"account {account_id} at its venue")
 
     @property
@@ -106,6 +116,14 @@ class Supervisor:
         marks = self.marks()
         marks.want(self.account_id, marks.wanted.get(self.account_id, frozenset()) | self.named)
         await marks.ensure(symbols)
+
+    async def price(self, asset: str) -> None:
+        """See that an asset that is to be borrowed has a price. Raises a BrokerFault."""
+        if self.broker is None:
+            raise Unreachable(self.problem)
+        self.lent.add(asset)
+        account = self.account
+        await self.value_collateral(self.broker, {*account.balances, *account.debts, *account.debts_apart})
 
     # life
 
@@ -175,8 +193,11 @@ class Supervisor:
             started = loop.time()
             self.nudged.clear()
             await self.changes.carry_out(broker)
+            if self.account.loans:
+                await self.loans.carry_out(broker)
+                self.apart_read_at = float("-inf")
             requests = self.requests
-            state = await self.read(broker)
+            state = await self.with_apart(broker, await self.read(broker))
             await self.take_over(broker, state, requests)
             left = poll - (loop.time() - started)
             if left > 0 and not self.requests:
@@ -250,6 +271,27 @@ class Supervisor:
             return state
         return await self.answered(broker.state(account.sync.at - FILLS_OVERLAP), doing, seconds)
 
+    async def with_apart(self, broker: LiveBroker, state: VenueState) -> VenueState:
+        """The state with the wallet that backs no position, where the venue has one and it is time to look.
+
+        Not being able to read that one loses no sight of the account: what was known of it stays, and why is said.
+        """
+        now = asyncio.get_running_loop().time()
+        if not has_wallet_apart(broker.profile, self.account):
+            return state
+        if now - self.apart_read_at < self.pace.apart_seconds and not self.requests:
+            return state
+        self.apart_read_at = now
+        try:
+            found = await self.answered(broker.loans(), "reading the margin wallet", self.pace.call_seconds)
+        except BrokerFault as fault:
+            if self.apart_problem != str(fault):
+                self.apart_problem = str(fault)
+                logger.warning("debts of %s in the margin wallet are not known: %s", self.account_id, fault)
+            return state
+        self.apart_problem = ""
+        return msgspec.structs.replace(state, apart=found)
+
     async def take_over(self, broker: LiveBroker, state: VenueState, requests: list[Requested]) -> None:
         """Record what the venue says. Instruments and prices come first, so that it can be judged at once."""
         symbols = {one.symbol for one in state.positions} | {one.symbol for one in state.orders}
@@ -258,7 +300,9 @@ class Supervisor:
         configured = self.live.venues.symbols(self.account.broker)
         marks.want(self.account_id, symbols | self.symbols_of_books() | self.named | set(configured))
         await marks.ensure({one.symbol for one in state.positions})
-        await self.value_collateral(broker, {one.asset for one in state.balances if one.total})
+        wallets = (*state.balances, *(state.apart or ()))
+        owned = {one.asset for one in wallets if one.total or one.debt}
+        await self.value_collateral(broker, owned | self.account.debts_apart.keys())
         if not requests:
             if self.says_something(state):
                 await self.record(c.RecordSync(state), "", SYSTEM)
@@ -281,7 +325,11 @@ class Supervisor:
         Without it the account's worth would stay unknown although its venue tells the price.
         """
         house, marks, venue = self.engine.house, self.marks(), self.account.broker
-        rules = [house.assets[asset] for asset in assets if asset != self.account.currency and asset in house.assets]
+        rules = [
+            house.assets[asset]
+            for asset in {*assets, *self.lent}
+            if asset != self.account.currency and asset in house.assets
+        ]
         lent: dict[str, str] = {}
         for name in sorted({rule.priced_by for rule in rules if rule.priced_by and ":" not in rule.priced_by}):
             symbol = f"{venue}:{name}"
@@ -394,6 +442,11 @@ class Supervisor:
         await self.engine.submit_house(c.PutInstrument(instrument), request_id="", actor=SYSTEM)
 
 
+def has_wallet_apart(profile: VenueProfile, account: Account) -> bool:
+    """Whether the venue lends in a wallet of its own; a test network has none."""
+    return profile.loans_apart and account.environment is Environment.LIVE
+
+
 FILLS_OVERLAP = timedelta(seconds=60)
 """Trades are asked for from a little before the last read: clocks differ, and some trades are told late."""
 SYNC_DIGEST = b"SyncAccount"
@@ -402,6 +455,7 @@ RENEWED_AT = 0.5
 DIFFERENCES = (
     "balances",
     "debts",
+    "debts_apart",
     "positions",
     "vanished",
     "changes",

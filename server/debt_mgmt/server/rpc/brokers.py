@@ -18,7 +18,6 @@ LEVERAGE_PATH = Names(LeveragePath, wire.LeveragePath, "LEVERAGE_PATH")
 FEATURE = Names(Feature, wire.BrokerFeature, "BROKER_FEATURE")
 
 PAPER_LACKS = {
-    Feature.BORROW: "borrowing comes with a later version",
     Feature.MARK_PRICE: "it has no market of its own: PublishMarks gives the prices",
     Feature.ACCOUNT_STREAM: "there is nothing to push: this service keeps the account itself",
 }
@@ -74,6 +73,17 @@ def venue_message(profile: VenueProfile, settings: RiskSettings, venues: Venues)
         ],
         max_state_age=convert.duration(settings.live_state_max_age),
     )
+
+
+def must_lend(account: Account) -> bool:
+    """Whether the venue of a live account lends in a wallet apart. Raises Fault where it does not lend at all."""
+    must_be_able(account, Feature.BORROW)
+    if account.sync is None or not PROFILES[account.broker].loans_apart:
+        return False
+    if account.environment is not Environment.LIVE:
+        words = f"{PROFILES[account.broker].display_name} can't do this: its test system has no margin wallet"
+        raise Fault(FaultReason.NOT_IMPLEMENTED, words, broker=account.broker, feature=Feature.BORROW.value)
+    return True
 
 
 def must_be_able(account: Account, feature: Feature) -> None:

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account, Environment, Figures
+from debt_mgmt.core.account import Account, Debt, Environment, Figures
 from debt_mgmt.core.interest import rate_at
 from debt_mgmt.core.loans import largest_loan
 from debt_mgmt.core.margin import figures, summarize
 from debt_mgmt.core.money import text
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, reading, refusal_of, verdict
-from debt_mgmt.server.rpc.debt_figures import daily_rate, debt_message, debt_of, summary_message
+from debt_mgmt.server.rpc.brokers import must_lend
+from debt_mgmt.server.rpc.debt_figures import daily_rate, debt_message, debt_of, debts_of, summary_message
 from debt_mgmt.server.rpc.interest_charges import list_interest_charges
 from debt_mgmt.server.rpc.pages import page_of
 from debt_mgmt.server.rpc.validate import Reader
+from debt_mgmt.server.rpc.venue_requests import loan_request
 from debt_mgmt.v1 import debt_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
 
@@ -36,16 +38,23 @@ class DebtService:
         asset = read.asset(request.asset)
         amount = read.positive(request.amount, "amount")
         read.done()
-        command = c.Borrow(asset, amount)
+        apart = must_lend(engine.account(account_id))
+        await engine.live.try_to_price(engine.account(account_id), asset)
+        command = c.Borrow(asset, amount, apart)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        asked = await loan_request(engine, account_id, committed, call)
         told = answer_of(committed.events)
         assert not isinstance(told, e.Repaid), "a loan is no repayment"
+        after = told.after if isinstance(told, e.CommandRefused) else told.figures
+        if asked is not None:
+            account, after = engine.account(account_id), None
         return wire.BorrowResponse(
             **verdict(engine, account_id, committed),
-            debt=debt_message(account, asset, engine.world()),
+            debt=debt_message(account, asset, engine.world(), apart=apart),
             largest_amount=convert.optional_text(told.largest_amount),
             before=self.margin_figures(account, told.before),
-            after=self.margin_figures(account, told.after if isinstance(told, e.CommandRefused) else told.figures),
+            after=self.margin_figures(account, after),
+            venue_request=asked[0] if asked is not None else None,
         )
 
     async def Repay(self, request: wire.RepayRequest, call: "Call") -> wire.RepayResponse:
@@ -56,16 +65,21 @@ class DebtService:
         asset = read.asset(request.asset)
         amount = read.optional(request, "amount", read.positive)
         read.done()
-        command = c.Repay(asset, amount)
+        apart = must_lend(engine.account(account_id))
+        command = c.Repay(asset, amount, apart)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
-        told = answer_of(committed.events)
+        asked = await loan_request(engine, account_id, committed, call)
+        if asked is not None:
+            account = engine.account(account_id)
+        told: e.AccountEvent | None = answer_of(committed.events) if asked is None else asked[1]
         paid = told if isinstance(told, e.Repaid) else None
         return wire.RepayResponse(
             **verdict(engine, account_id, committed),
             interest_paid=convert.optional_text(paid.interest_paid if paid is not None else None),
             principal_paid=convert.optional_text(paid.principal_paid if paid is not None else None),
-            debt=debt_message(account, asset, engine.world()),
-            after=self.margin_figures(account, paid.figures if paid is not None else None),
+            debt=debt_message(account, asset, engine.world(), apart=apart),
+            after=self.margin_figures(account, paid.figures if paid is not None and asked is None else None),
+            venue_request=asked[0] if asked is not None else None,
         )
 
     def margin_figures(self, account: Account, shown: Figures | None) -> types_pb2.MarginFigures:
@@ -101,13 +115,16 @@ class DebtService:
         size = read.page_size(request.page_size)
         asset = read.optional_asset(request.asset, "asset")
         read.done()
-        owed = [(one, name) for one in self.accounts(account_id) for name in one.debts if asset in ("", name)]
-        page, following = page_of(
-            owed, lambda pair: [pair[0].account_id, pair[1]], size, request.page_token, "ListDebts", account_id, asset
-        )
+        owed = [
+            (one, debt, apart)
+            for one in self.accounts(account_id)
+            for debt, apart in debts_of(one)
+            if asset in ("", debt.asset)
+        ]
+        page, following = page_of(owed, place_of, size, request.page_token, "ListDebts", account_id, asset)
         return wire.ListDebtsResponse(
             **reading(self.place(account_id), world.at),
-            debts=[debt_of(one, one.debts[name], world) for one, name in page],
+            debts=[debt_of(one, debt, world, apart=apart) for one, debt, apart in page],
             next_page_token=following,
         )
 
@@ -157,8 +174,15 @@ class DebtService:
         return self.engine.revision(account_id) if account_id else self.engine.house_revision()
 
 
-def answer_of(events: "Sequence[e.Event]") -> e.Borrowed | e.Repaid | e.CommandRefused:
+def place_of(owed: tuple[Account, Debt, bool]) -> list[str | int]:
+    """Debts are listed by account, asset and wallet."""
+    account, debt, apart = owed
+    return [account.account_id, debt.asset, *(["apart"] if apart else [])]
+
+
+def answer_of(events: "Sequence[e.Event]") -> e.Borrowed | e.Repaid | e.LoanRequested | e.CommandRefused:
     """What became of the request; interest that was due by then may be charged before it."""
-    told = refusal_of(events) or next((one for one in events if isinstance(one, e.Borrowed | e.Repaid)), None)
+    answers = e.Borrowed | e.Repaid | e.LoanRequested
+    told = refusal_of(events) or next((one for one in events if isinstance(one, answers)), None)
     assert told is not None, "a loan or a repayment leaves an event or a refusal"
     return told

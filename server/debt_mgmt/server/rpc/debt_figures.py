@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, Decimal
 from debt_mgmt.core.account import Account, Debt, RiskLevel
 from debt_mgmt.core.interest import CLOCKS, RATE_RESOLUTION, rate_at
 from debt_mgmt.core.levels import ASCENDING
-from debt_mgmt.core.margin import Summary, World
+from debt_mgmt.core.margin import DebtFigures, Summary, World
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text, total
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.names import LENDER, RISK_LEVEL
@@ -24,13 +24,22 @@ def daily_rate(annual_rate: Decimal) -> Decimal:
     return (annual_rate / DAYS_OF_YEAR).quantize(RATE_RESOLUTION, ROUND_CEILING)
 
 
-def debt_message(account: Account, asset: str, world: World) -> wire.Debt | None:
+def debts_of(account: Account) -> list[tuple[Debt, bool]]:
+    """All that the account owes, each with whether it is in a wallet apart, where it is in no figure of margin.
+
+    Such a wallet is not watched for an account that is closed.
+    """
+    apart = account.debts_apart.values() if account.closed_at is None else ()
+    return [*((debt, False) for debt in account.debts.values()), *((debt, True) for debt in apart)]
+
+
+def debt_message(account: Account, asset: str, world: World, *, apart: bool = False) -> wire.Debt | None:
     """What the account owes in an asset; None where that is nothing."""
-    debt = account.debts.get(asset)
-    return None if debt is None else debt_of(account, debt, world)
+    debt = (account.debts_apart if apart else account.debts).get(asset)
+    return None if debt is None else debt_of(account, debt, world, apart=apart)
 
 
-def debt_of(account: Account, debt: Debt, world: World) -> wire.Debt:
+def debt_of(account: Account, debt: Debt, world: World, *, apart: bool = False) -> wire.Debt:
     price = convert.price_of(debt.asset, account, world)
     annual_rate = present_rate(debt, world)
     return wire.Debt(
@@ -45,6 +54,7 @@ def debt_of(account: Account, debt: Debt, world: World) -> wire.Debt:
         last_charge_time=convert.optional_timestamp(debt.charged_at),
         next_charge_time=convert.optional_timestamp(debt.next_charge_at),
         value=None if price is None else text(required(debt.owed * price)),
+        separate_wallet=apart,
     )
 
 
@@ -80,21 +90,33 @@ def summary_message(currency: str, accounts: Sequence[tuple[Account, Summary]], 
     summaries = [summary for _, summary in accounts]
     if not all(summary.known for summary in summaries):
         return message
-    debts = [one for summary in summaries for one in summary.debts]
+    apart = [
+        (debt, convert.price_of(debt.asset, account, world))
+        for account, _ in accounts
+        for debt in account.debts_apart.values()
+    ]
+    priced = [DebtFigures(debt, price) for debt, price in apart if price is not None]
+    secured = [one for summary in summaries for one in summary.debts]
+    debts = [*secured, *priced]
     costs = [(daily_interest(one.debt, world), one.rate) for one in debts]
     borrowed = required(total(one.debt.principal * one.rate for one in debts))
     accrued = required(total(one.debt.accrued_interest * one.rate for one in debts))
+    owed = required(total(one.debt.principal * one.rate for one in secured))
+    owed += required(total(one.debt.accrued_interest * one.rate for one in secured))
     collateral = total(convert.collateral_value(summary) for summary in summaries)
     used, equity = total(one.used for one in summaries), total(one.equity for one in summaries)
     exposure = total(one.exposure for one in summaries)
-    message.borrowed, message.accrued_interest = text(borrowed), text(accrued)
+    known = len(priced) == len(apart)
+    if known:
+        message.borrowed, message.accrued_interest = text(borrowed), text(accrued)
+        message.separate_debt = text(required(total(one.value for one in priced)))
     message.collateral = text(collateral)
     message.available_collateral = text(owned(total(one.available for one in summaries)))
     message.exposure = text(required(exposure))
-    if all(cost is not None for cost, _ in costs):
+    if known and all(cost is not None for cost, _ in costs):
         message.daily_cost = text(required(total(cost * rate for cost, rate in costs if cost is not None)))
     shares = {
-        "debt_to_collateral": ratio(borrowed + accrued, collateral) if collateral > 0 else None,
+        "debt_to_collateral": ratio(owed, collateral) if collateral > 0 else None,
         "margin_utilization": ratio(used, equity),
         "maintenance_ratio": ratio(total(one.maintenance for one in summaries), equity),
         "average_leverage": average_leverage(summaries, exposure),

@@ -50,6 +50,9 @@ def compared(event: e.AccountSynced, before: Account) -> Iterator[tuple[str, str
     for debt in event.debts:
         known = before.debts.get(debt.asset)
         yield "debt", debt.asset, known.owed if known is not None else None, debt.owed
+    for debt in event.debts_apart:
+        known = before.debts_apart.get(debt.asset)
+        yield "debt_apart", debt.asset, known.owed if known is not None else None, debt.owed
     for change in event.changes:
         yield "quantity", change.key, change.before, change.after
     for position in event.positions:

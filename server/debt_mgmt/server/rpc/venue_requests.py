@@ -26,21 +26,38 @@ async def venue_request(
     change = next((one.change for one in committed.events if isinstance(one, e.VenueChangeRequested)), None)
     if change is None:
         return None
-    left = call.deadline_seconds
-    seconds = WAIT_SECONDS_MOST if left is None else max(0.0, min(WAIT_SECONDS_MOST, left - ANSWER_SECONDS))
-    answer = wire.VenueRequest(change_id=change.change_id, state=wire.LEVERAGE_STATE_REQUESTED)
-    if not await engine.live.settled(account_id, change.change_id, seconds):
-        return answer
-    ended = await end_of(engine, account_id, change, committed.last_position)
-    if isinstance(ended, e.VenueChangeRefused):
-        answer.state = wire.LEVERAGE_STATE_REFUSED
-        answer.refusal, answer.refusal_code = ended.message, ended.code
-    elif (other := other_value(ended, change)) is not None:
+    answer, ended = await waited_for(engine, account_id, change.change_id, committed.last_position, call)
+    if ended is not None and (other := other_value(ended, change)) is not None:
         answer.state = wire.LEVERAGE_STATE_REFUSED
         answer.refusal = f"{other} is in force instead"
-    else:
-        answer.state = wire.LEVERAGE_STATE_CONFIRMED
     return answer
+
+
+async def loan_request(
+    engine: "Engine", account_id: str, committed: Committed[e.AccountEvent], call: "Call"
+) -> tuple[wire.VenueRequest, e.AccountEvent | None] | None:
+    """The same for a loan or a repayment, with the event that ended it, if it came to its end."""
+    loan = next((one.loan for one in committed.events if isinstance(one, e.LoanRequested)), None)
+    if loan is None:
+        return None
+    return await waited_for(engine, account_id, loan.loan_id, committed.last_position, call)
+
+
+async def waited_for(
+    engine: "Engine", account_id: str, change_id: str, position: int, call: "Call"
+) -> tuple[wire.VenueRequest, e.AccountEvent | None]:
+    """What became of it, as far as it is known when the caller has to be answered."""
+    left = call.deadline_seconds
+    seconds = WAIT_SECONDS_MOST if left is None else max(0.0, min(WAIT_SECONDS_MOST, left - ANSWER_SECONDS))
+    answer = wire.VenueRequest(change_id=change_id, state=wire.LEVERAGE_STATE_REQUESTED)
+    if not await engine.live.settled(account_id, change_id, seconds):
+        return answer, None
+    ended = await end_of(engine, account_id, change_id, position)
+    answer.state = wire.LEVERAGE_STATE_CONFIRMED
+    if isinstance(ended, e.VenueChangeRefused | e.LoanRefused):
+        answer.state = wire.LEVERAGE_STATE_REFUSED
+        answer.refusal, answer.refusal_code = ended.message, ended.code
+    return answer, ended
 
 
 def other_value(ended: e.AccountEvent, change: VenueChange) -> str | None:
@@ -52,16 +69,16 @@ def other_value(ended: e.AccountEvent, change: VenueChange) -> str | None:
     return None
 
 
-async def end_of(engine: "Engine", account_id: str, change: VenueChange, position: int) -> e.AccountEvent:
+async def end_of(engine: "Engine", account_id: str, change_id: str, position: int) -> e.AccountEvent:
     """The event that ended a change, from the journal: most often the next of its account."""
     shard = engine.home[account_id]
     while True:
         rows = await engine.journal.list_rows(account_id=account_id, after=(shard, position), limit=ROWS_TOGETHER)
         for row in rows:
             event = CODEC.decode_event(row.payload)
-            if change_ended_by(event) == change.change_id:
+            if change_ended_by(event) == change_id:
                 return event
-        assert rows, f"change {change.change_id} of {account_id} is neither pending nor ended"
+        assert rows, f"change {change_id} of {account_id} is neither pending nor ended"
         position = rows[-1].position
 
 
@@ -72,4 +89,8 @@ def change_ended_by(event: e.AccountEvent) -> str:
             return change.change_id
         case e.LeverageSet() | e.MarginModeSet() | e.IsolatedMarginAdjusted():
             return event.change_id
+        case e.LoanRefused(loan=loan):
+            return loan.loan_id
+        case e.Borrowed() | e.Repaid():
+            return event.loan.loan_id if event.loan is not None else ""
     return ""
