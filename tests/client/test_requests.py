@@ -507,6 +507,14 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         },
         "AuditEvent",
     ),
+    (
+        "verify_audit",
+        (),
+        {"shard": 2, "start_position": 100, "max_events": 5000},
+        "VerifyAudit",
+        {"shard": 2, "start_position": "100", "max_events": "5000"},
+        "AuditVerification",
+    ),
 ]
 
 

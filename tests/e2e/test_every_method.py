@@ -118,9 +118,10 @@ READS: list[tuple[str, Message]] = [
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
     ("AuditService/ListAuditEvents", audit_service_pb2.ListAuditEventsRequest(account_id="mixed")),
+    ("AuditService/VerifyAudit", audit_service_pb2.VerifyAuditRequest()),
 ]
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
-SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates"}
+SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

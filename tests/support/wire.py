@@ -48,7 +48,6 @@ MUTATIONS = [name for name, method in METHODS.items() if method.GetOptions().ide
 UNIMPLEMENTED = {
     "AccountService/SyncAccount",
     "AuditService/ExplainEvent",
-    "AuditService/VerifyAudit",
     "RiskService/AcknowledgeAlert",
 }
 """Methods of the contract that this version does not have."""

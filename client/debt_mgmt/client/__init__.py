@@ -27,7 +27,7 @@ from debt_mgmt.client.answers import (
 )
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
-from debt_mgmt.client.audit import AuditEvent
+from debt_mgmt.client.audit import AuditEvent, AuditVerification, ShardVerification
 from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
 from debt_mgmt.client.enums import (
@@ -205,6 +205,7 @@ __all__ = [
     "Answer",
     "AssetAmount",
     "AuditEvent",
+    "AuditVerification",
     "BatchCheck",
     "BatchCheckResult",
     "BatchMode",
@@ -331,6 +332,7 @@ __all__ = [
     "SetLeverageOutcome",
     "SetMarginModeOutcome",
     "SetRiskLimitsOutcome",
+    "ShardVerification",
     "ShockDistance",
     "ShockTarget",
     "Side",

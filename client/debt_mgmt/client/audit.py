@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from debt_mgmt.client.answers import Revision
-from debt_mgmt.client.call import Pages, pages
-from debt_mgmt.client.methods import Methods, history
+from debt_mgmt.client.answers import Answer, Revision
+from debt_mgmt.client.call import Call, Pages, pages, query, whole
+from debt_mgmt.client.methods import Methods, history, unary
 from debt_mgmt.client.times import Timeout
 from debt_mgmt.client.wire import message
 from debt_mgmt.v1 import audit_service_pb2 as pb
@@ -41,8 +41,53 @@ class AuditEvent:
         return decoded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardVerification:
+    """What the walk over the chain of hashes of one shard found."""
+
+    shard: int
+    first_position: int
+    """First position walked. 0: nothing was."""
+    last_position: int
+    """Last position walked. 0: nothing was."""
+    head_position: int
+    """Last position of the log. Beyond `last_position`: the walk is not over."""
+    intact: bool
+    broken_position: int | None
+    """First position that does not fit. None when intact."""
+    detail: str | None
+    """What does not fit. None when intact."""
+    chain_hash: str | None
+    """Hash of the last event that fits. None: none does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditVerification(Answer):
+    """What the walk over the journal found."""
+
+    intact: bool
+    """Every shard is."""
+    shards: tuple[ShardVerification, ...]
+
+
 class AuditMethods(Methods):
     """Reads the journal."""
+
+    @unary
+    def verify_audit(
+        self,
+        *,
+        shard: int | None = None,
+        start_position: int | None = None,
+        max_events: int | None = None,
+        timeout: Timeout = None,
+    ) -> Call[AuditVerification]:
+        """Walks the chain of hashes of one shard or of all, and names the first event of each that does not fit.
+
+        A long log is walked in several calls: of at most `max_events` each, from `last_position` + 1 on.
+        """
+        request = message(pb.VerifyAuditRequest, shard=shard, start_position=start_position, max_events=max_events)
+        return query(self.raw.audit.VerifyAudit, request, whole(AuditVerification), timeout)
 
     @history
     def audit_events(

@@ -29,7 +29,7 @@ from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
-from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.journal import Head, Journal
 from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
@@ -261,6 +261,10 @@ class Engine:
 
     def house_revision(self) -> tuple[int, int]:
         return 0, self.house_shard.revision.position
+
+    def heads(self) -> dict[int, Head]:
+        """The last row of every log, as its writer knows it."""
+        return {0: self.house_shard.head, **{number: shard.head for number, shard in self.shards.items()}}
 
     # writing
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import AuditEvent, MarginClient
+from debt_mgmt.server.cli.audit_verify import verify
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Json, Target, ask, time_of
 from debt_mgmt.server.cli.tables import table
@@ -32,6 +33,7 @@ LONGEST = 150
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 app = typer.Typer(help="What happened, from the journal.", no_args_is_help=True)
+app.command("verify")(verify)
 
 
 @app.command("list")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from debt_mgmt.server.journal.journal import Journal, Row
+from debt_mgmt.server.journal.retention import begins_after
+from debt_mgmt.server.journal.verification import Walk, walk
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import not_implemented, reading
 from debt_mgmt.server.rpc.pages import Cursor, cursor_of, is_after, moment, token_of
@@ -49,7 +51,26 @@ class AuditService:
         raise not_implemented("explaining an event")
 
     async def VerifyAudit(self, request: wire.VerifyAuditRequest, call: "Call") -> wire.VerifyAuditResponse:
-        raise not_implemented("verifying the chain of the journal over the wire")
+        engine = self.engine
+        heads = engine.heads()
+        chosen = read_walk(request, list(heads))
+        at = engine.clock()
+        walks = [
+            await walk(
+                engine.journal,
+                shard,
+                heads[shard],
+                start_position=request.start_position,
+                most=request.max_events,
+                before=await begins_after(engine.journal, shard),
+            )
+            for shard in chosen
+        ]
+        return wire.VerifyAuditResponse(
+            **reading(engine.house_revision(), at),
+            intact=all(one.intact for one in walks),
+            shards=[walk_message(one) for one in walks],
+        )
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -99,6 +120,31 @@ def read_search(request: wire.ListAuditEventsRequest) -> tuple[Search, int]:
     )
     read.done()
     return search, size
+
+
+def read_walk(request: wire.VerifyAuditRequest, shards: list[int]) -> list[int]:
+    """The shards to be walked."""
+    read = Reader()
+    if request.HasField("shard") and request.shard not in shards:
+        read.problem("shard", f"must be one of {shards[0]} to {shards[-1]}")
+    for name in ("start_position", "max_events"):
+        if getattr(request, name) < 0:
+            read.problem(name, "must not be negative")
+    read.done()
+    return [request.shard] if request.HasField("shard") else shards
+
+
+def walk_message(found: Walk) -> wire.ShardVerification:
+    return wire.ShardVerification(
+        shard=found.shard,
+        first_position=found.first_position,
+        last_position=found.last_position,
+        intact=found.intact,
+        broken_position=found.broken_position,
+        detail=found.detail,
+        chain_hash=found.hash.hex() if found.hash is not None else "",
+        head_position=found.head_position,
+    )
 
 
 def place_of(row: Row) -> Cursor:
