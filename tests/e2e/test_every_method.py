@@ -351,7 +351,7 @@ async def test_the_audit_tells_what_happened_and_who_asked(desk: Desk) -> None:
     last = answer.events[-1]
     assert (last.revision, last.account_id) == (held.revision, name)
     assert json.loads(last.payload)["reservation"]["reservation_id"] == held.reservation.reservation_id
-    assert json.loads(last.actor)["name"] == "anonymous"
+    assert json.loads(last.actor)["name"] == "local"
     assert len(bytes.fromhex(last.chain_hash)) == 32
     newest = audit_service_pb2.ListAuditEventsRequest(account_id=name, newest_first=True, page_size=1)
     assert list((await desk.audit.ListAuditEvents(newest)).events) == [last]

@@ -337,7 +337,7 @@ class Engine:
         if text is None:
             if len(self.actors) > 10_000:
                 self.actors.clear()
-            text = self.actors[actor] = msgspec.json.encode(actor).decode()
+            text = self.actors[actor] = actor.text
         return text
 
     def decide_house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
