@@ -18,6 +18,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import VenueState
 
 
@@ -298,6 +299,25 @@ class HaltHouse(Command, frozen=True):
 class ResumeHouse(Command, frozen=True):
     reason: str
     owner: str = ""
+
+
+class RecordConfiguration(Command, frozen=True):
+    """The service runs with these settings, the secret ones as digests, and decides by these rules."""
+
+    values: dict[str, str]
+    rules: RiskSettings
+    version: str
+
+
+class RecordSignInFailure(Command, frozen=True):
+    """Somebody could not prove who they are, `count` times since `since`."""
+
+    reason: str
+    peer: str
+    method: str
+    since: datetime
+    name: str = ""
+    count: int = 1
 
 
 class SimulatedPriceShock(msgspec.Struct, frozen=True):

@@ -35,15 +35,19 @@ from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import Drift, OrderCancel, PositionChange, VenueChange, VenueHealth, VenuePosition
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event"):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event", kw_only=True):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
     `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
     `causes` tell by how much an event that moves money changed equity, and why; None: by nothing but prices.
     """
+
+    inputs: msgspec.Raw = msgspec.Raw()
+    """On the first event of a decision: what it was made on. See `inputs.Inputs`; read only to explain."""
 
 
 class AccountCreated(Event, frozen=True):
@@ -537,6 +541,35 @@ class TradingResumed(Event, frozen=True):
     at: datetime
 
 
+class SettingChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A setting as it was and as it is; None: there was no such setting. Secrets are told apart by their digest."""
+
+    key: str
+    before: str | None = None
+    after: str | None = None
+
+
+class ConfigurationChanged(Event, frozen=True):
+    """The service runs with other settings, or another version, than before. `rules` are what it decides by."""
+
+    changes: tuple[SettingChange, ...]
+    rules: RiskSettings
+    version: str
+    at: datetime
+
+
+class SignInFailed(Event, frozen=True):
+    """Somebody could not prove who they are, `count` times since `since`. `name` is what they claimed, if anything."""
+
+    reason: str
+    peer: str
+    method: str
+    at: datetime
+    since: datetime
+    name: str = ""
+    count: int = 1
+
+
 AccountEvent = (
     AccountCreated
     | AccountClosed
@@ -586,6 +619,8 @@ HouseEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | ConfigurationChanged
+    | SignInFailed
     | CommandRefused
 )
 AnyEvent = (
@@ -597,6 +632,8 @@ AnyEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | ConfigurationChanged
+    | SignInFailed
 )
 
 

@@ -9,6 +9,8 @@ from debt_mgmt.core.commands import (
     HaltHouse,
     PublishFundingRate,
     PutInstrument,
+    RecordConfiguration,
+    RecordSignInFailure,
     ResumeHouse,
     SetAssetRule,
     SetBorrowRate,
@@ -18,11 +20,14 @@ from debt_mgmt.core.events import (
     AssetRuleSet,
     BorrowRateSet,
     CommandRefused,
+    ConfigurationChanged,
     Event,
     FundingRatePublished,
     HouseEvent,
     InstrumentPut,
     ResetScheduleSet,
+    SettingChange,
+    SignInFailed,
     TradingHalted,
     TradingResumed,
 )
@@ -31,6 +36,7 @@ from debt_mgmt.core.interest import CLOCKS, BorrowRate
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
 
 EVERYONE = ""
 HOUSE_KEY = "house"
@@ -56,6 +62,11 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     """By symbol, ascending in time, the latest FUNDING_RATES_KEPT."""
     reset_schedule: ResetSchedule = ResetSchedule()
     reset_schedule_since: datetime | None = None
+    configuration: dict[str, str] = {}
+    """Every setting that the service runs with, the secret ones as digests."""
+    rules: RiskSettings | None = None
+    """What is decided by; None in logs of versions that did not tell."""
+    version: str = ""
 
     def halt_for(self, owner: str) -> Halt | None:
         return self.halts.get(EVERYONE) or self.halts.get(owner)
@@ -79,6 +90,11 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
             return borrow_rate_set(house, command, at)
         case PublishFundingRate():
             return funding_rate_published(house, command, at)
+        case RecordConfiguration():
+            return configuration_recorded(house, command, at)
+        case RecordSignInFailure():
+            told = msgspec.structs.asdict(command)
+            return (SignInFailed(**told, at=at),)
         case HaltHouse(reason=reason, owner=owner):
             return (TradingHalted(owner=owner, reason=reason, at=at),)
         case ResumeHouse(reason=reason, owner=owner):
@@ -91,6 +107,19 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
                 )
             return (TradingResumed(owner=owner, reason=reason, at=at),)
     raise AssertionError(f"not a command to the house: {command!r}")
+
+
+def configuration_recorded(house: House, command: RecordConfiguration, at: datetime) -> tuple[HouseEvent, ...]:
+    """What is otherwise than at the last start; nothing where nothing is."""
+    before, after = house.configuration, command.values
+    changes = tuple(
+        SettingChange(key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+    if not changes and (house.rules, house.version) == (command.rules, command.version):
+        return ()
+    return (ConfigurationChanged(changes, command.rules, command.version, at),)
 
 
 def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple[HouseEvent, ...]:
@@ -145,6 +174,10 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(
                 house, halts={key: halt for key, halt in house.halts.items() if key != owner}
             )
-        case CommandRefused():
+        case ConfigurationChanged(changes=changes, rules=rules, version=version):
+            values = {**house.configuration, **{one.key: one.after for one in changes}}
+            kept = {key: value for key, value in values.items() if value is not None}
+            return msgspec.structs.replace(house, configuration=kept, rules=rules, version=version)
+        case CommandRefused() | SignInFailed():
             return house
     raise AssertionError(f"not an event of the house: {event!r}")

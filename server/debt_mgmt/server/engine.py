@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,9 +14,8 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, RiskLevel
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
-from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
+from debt_mgmt.core.house import HOUSE_KEY, House, apply_house
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ZERO
@@ -24,6 +23,7 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.engine_figures import snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
@@ -40,7 +40,7 @@ from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.resting_orders import PaperMatching
 from debt_mgmt.server.settling import Settling
-from debt_mgmt.server.shard import Committed, Context, Shard
+from debt_mgmt.server.shard import Committed, Shard
 from debt_mgmt.server.watch import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -130,6 +130,7 @@ class Engine:
         self.creating: dict[str, int] = {}
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
+        self.deciding = Deciding(self)
         self.time = PassingTime(self)
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
@@ -150,7 +151,7 @@ class Engine:
         self.house_shard = Shard(
             0,
             self.journal,
-            self.decide_house,
+            self.deciding.house,
             apply_house,
             Codec(e.HouseEvent, House),
             self.clock,
@@ -164,7 +165,7 @@ class Engine:
             self.shards[number] = Shard(
                 number,
                 self.journal,
-                self.decide_account,
+                self.deciding.account,
                 apply,
                 Codec(e.AccountEvent, Account, fact_id_of),
                 self.clock,
@@ -339,24 +340,6 @@ class Engine:
                 self.actors.clear()
             text = self.actors[actor] = actor.text
         return text
-
-    def decide_house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
-        if isinstance(command, c.PublishFundingRate) and command.mark is None:
-            mark = self.marks.get(command.symbol)
-            if mark is not None and context.at - mark.received_at <= self.risk.mark_max_age:
-                command = msgspec.structs.replace(command, mark=mark.price)
-        return decide_house(house, command, context.at)
-
-    def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
-        world = World(
-            self.house, self.marks, self.risk, context.at, context.shard, context.position, self.collateral.held
-        )
-        view = None
-        if isinstance(command, c.Assess) and account is not None:
-            self.assessing.discard(account.account_id)
-        elif isinstance(command, c.ReserveMargin | c.PlaceOrder) and account is not None:
-            view = self.view_of(account, world)
-        return decide(account, command, world, view)  # type: ignore[return-value]
 
     # what follows a commit
 

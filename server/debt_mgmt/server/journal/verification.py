@@ -33,9 +33,9 @@ async def walk(
 ) -> Walk:
     """Walk a log from `start_position`, or from its beginning, over at most so many rows (0: all).
 
-    `known` is the end that the writer has in memory: a log that ends earlier, or otherwise, was changed too. `before` is
-    what the log begins after where its oldest rows were exported and dropped. A walk that starts later takes the hash
-    of the row before it as given.
+    `known` is the end that the writer has in memory: a log that ends earlier, or otherwise, was changed too. `before`
+    is what the log begins after where its oldest rows were exported and dropped. A walk that starts later takes the
+    hash of the row before it as given.
     """
     first = max(start_position, before.position + 1)
     end = min(known.position, first + most - 1) if most else known.position
