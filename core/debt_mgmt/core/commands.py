@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
+from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import (
     Environment,
     Limits,
@@ -318,6 +319,30 @@ class RecordSignInFailure(Command, frozen=True):
     since: datetime
     name: str = ""
     count: int = 1
+
+
+class IssueToken(Command, frozen=True):
+    """Take a token in. Its secret is made before, and only the SHA-256 of it comes here."""
+
+    name: str
+    digest: str
+    role: Role
+    accounts: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    note: str = ""
+
+
+class RotateToken(Command, frozen=True):
+    """Give a token another secret; the one before stays good for `overlap`."""
+
+    name: str
+    digest: str
+    overlap: timedelta | None = None
+
+
+class RevokeToken(Command, frozen=True):
+    name: str
+    reason: str = ""
 
 
 class SimulatedPriceShock(msgspec.Struct, frozen=True):

@@ -3,8 +3,6 @@
 from datetime import datetime
 from decimal import Decimal
 
-import msgspec
-
 from debt_mgmt.core.account import (
     Alert,
     Baselines,
@@ -28,26 +26,24 @@ from debt_mgmt.core.account import (
     Side,
     TradingState,
 )
-from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.interest import BorrowRate
-from debt_mgmt.core.market import AssetRule, FundingRate
+from debt_mgmt.core.event import Event as Event
+from debt_mgmt.core.house_events import AssetRuleSet as AssetRuleSet
+from debt_mgmt.core.house_events import BorrowRateSet as BorrowRateSet
+from debt_mgmt.core.house_events import ConfigurationChanged as ConfigurationChanged
+from debt_mgmt.core.house_events import FundingRatePublished as FundingRatePublished
+from debt_mgmt.core.house_events import InstrumentPut as InstrumentPut
+from debt_mgmt.core.house_events import ResetScheduleSet as ResetScheduleSet
+from debt_mgmt.core.house_events import SettingChange as SettingChange
+from debt_mgmt.core.house_events import SignInFailed as SignInFailed
+from debt_mgmt.core.house_events import TokenIssued as TokenIssued
+from debt_mgmt.core.house_events import TokenRevoked as TokenRevoked
+from debt_mgmt.core.house_events import TokenRotated as TokenRotated
+from debt_mgmt.core.house_events import TradingHalted as TradingHalted
+from debt_mgmt.core.house_events import TradingResumed as TradingResumed
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
-from debt_mgmt.core.resets import ResetSchedule
-from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import Drift, OrderCancel, PositionChange, VenueChange, VenueHealth, VenuePosition
-
-
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event", kw_only=True):
-    """Base of all events. The class name is the event's kind in the journal and never changes.
-
-    `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.
-    `causes` tell by how much an event that moves money changed equity, and why; None: by nothing but prices.
-    """
-
-    inputs: msgspec.Raw = msgspec.Raw()
-    """On the first event of a decision: what it was made on. See `inputs.Inputs`; read only to explain."""
 
 
 class AccountCreated(Event, frozen=True):
@@ -503,73 +499,6 @@ class CommandRefused(Event, frozen=True):
     """The account as it would have been."""
 
 
-class InstrumentPut(Event, frozen=True):
-    instrument: Instrument
-
-
-class AssetRuleSet(Event, frozen=True):
-    rule: AssetRule
-
-
-class ResetScheduleSet(Event, frozen=True):
-    """Paper capital is set back by this schedule; its slots count from `at` on."""
-
-    schedule: ResetSchedule
-    at: datetime
-
-
-class BorrowRateSet(Event, frozen=True):
-    rate: BorrowRate
-
-
-class FundingRatePublished(Event, frozen=True):
-    rate: FundingRate
-
-
-class TradingHalted(Event, frozen=True):
-    """A halt of the whole house (`owner` empty) or of one owner's accounts."""
-
-    owner: str
-    reason: str
-    at: datetime
-    actor: str = ""
-
-
-class TradingResumed(Event, frozen=True):
-    owner: str
-    reason: str
-    at: datetime
-
-
-class SettingChange(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A setting as it was and as it is; None: there was no such setting. Secrets are told apart by their digest."""
-
-    key: str
-    before: str | None = None
-    after: str | None = None
-
-
-class ConfigurationChanged(Event, frozen=True):
-    """The service runs with other settings, or another version, than before. `rules` are what it decides by."""
-
-    changes: tuple[SettingChange, ...]
-    rules: RiskSettings
-    version: str
-    at: datetime
-
-
-class SignInFailed(Event, frozen=True):
-    """Somebody could not prove who they are, `count` times since `since`. `name` is what they claimed, if anything."""
-
-    reason: str
-    peer: str
-    method: str
-    at: datetime
-    since: datetime
-    name: str = ""
-    count: int = 1
-
-
 AccountEvent = (
     AccountCreated
     | AccountClosed
@@ -621,6 +550,9 @@ HouseEvent = (
     | TradingResumed
     | ConfigurationChanged
     | SignInFailed
+    | TokenIssued
+    | TokenRotated
+    | TokenRevoked
     | CommandRefused
 )
 AnyEvent = (
@@ -634,6 +566,9 @@ AnyEvent = (
     | TradingResumed
     | ConfigurationChanged
     | SignInFailed
+    | TokenIssued
+    | TokenRotated
+    | TokenRevoked
 )
 
 

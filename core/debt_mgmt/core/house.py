@@ -4,14 +4,18 @@ from datetime import datetime
 
 import msgspec
 
+from debt_mgmt.core.access import AccessToken
 from debt_mgmt.core.commands import (
     Command,
     HaltHouse,
+    IssueToken,
     PublishFundingRate,
     PutInstrument,
     RecordConfiguration,
     RecordSignInFailure,
     ResumeHouse,
+    RevokeToken,
+    RotateToken,
     SetAssetRule,
     SetBorrowRate,
     SetResetSchedule,
@@ -28,6 +32,9 @@ from debt_mgmt.core.events import (
     ResetScheduleSet,
     SettingChange,
     SignInFailed,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
     TradingHalted,
     TradingResumed,
 )
@@ -62,6 +69,8 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     """By symbol, ascending in time, the latest FUNDING_RATES_KEPT."""
     reset_schedule: ResetSchedule = ResetSchedule()
     reset_schedule_since: datetime | None = None
+    tokens: dict[str, AccessToken] = {}
+    """By name, with those that have ended."""
     configuration: dict[str, str] = {}
     """Every setting that the service runs with, the secret ones as digests."""
     rules: RiskSettings | None = None
@@ -106,6 +115,8 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
                     ),
                 )
             return (TradingResumed(owner=owner, reason=reason, at=at),)
+        case IssueToken() | RotateToken() | RevokeToken():
+            return token_changed(house, command, at)
     raise AssertionError(f"not a command to the house: {command!r}")
 
 
@@ -120,6 +131,34 @@ def configuration_recorded(house: House, command: RecordConfiguration, at: datet
     if not changes and (house.rules, house.version) == (command.rules, command.version):
         return ()
     return (ConfigurationChanged(changes, command.rules, command.version, at),)
+
+
+def token_changed(
+    house: House, command: IssueToken | RotateToken | RevokeToken, at: datetime
+) -> tuple[HouseEvent, ...]:
+    """One good token of each name; the name of one that has ended may be used again."""
+    known = house.tokens.get(command.name)
+    if known is not None and not known.is_good(at):
+        known = None
+    if isinstance(command, IssueToken):
+        if known is not None:
+            return (CommandRefused("IssueToken", (Violation(Reason.TOKEN_EXISTS, command.name),)),)
+        token = AccessToken(
+            command.name, command.digest, command.role, at, command.accounts, command.expires_at, note=command.note
+        )
+        return (TokenIssued(token),)
+    if known is None:
+        return (CommandRefused(type(command).__name__, (Violation(Reason.TOKEN_NOT_FOUND, command.name),)),)
+    if isinstance(command, RevokeToken):
+        return (TokenRevoked(command.name, at, command.reason),)
+    token = msgspec.structs.replace(
+        known,
+        digest=command.digest,
+        rotated_at=at,
+        previous_digest=known.digest if command.overlap is not None else "",
+        previous_until=at + command.overlap if command.overlap is not None else None,
+    )
+    return (TokenRotated(token),)
 
 
 def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple[HouseEvent, ...]:
@@ -178,6 +217,11 @@ def apply_house(house: House | None, event: Event) -> House:
             values = {**house.configuration, **{one.key: one.after for one in changes}}
             kept = {key: value for key, value in values.items() if value is not None}
             return msgspec.structs.replace(house, configuration=kept, rules=rules, version=version)
+        case TokenIssued(token=token) | TokenRotated(token=token):
+            return msgspec.structs.replace(house, tokens={**house.tokens, token.name: token})
+        case TokenRevoked(name=name, at=at):
+            ended = msgspec.structs.replace(house.tokens[name], revoked_at=at)
+            return msgspec.structs.replace(house, tokens={**house.tokens, name: ended})
         case CommandRefused() | SignInFailed():
             return house
     raise AssertionError(f"not an event of the house: {event!r}")
