@@ -31,6 +31,7 @@ from debt_mgmt.client import (
 from debt_mgmt.v1 import (
     market_service_pb2,
 )
+from tests.client import requests_of_audit
 from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
@@ -492,29 +493,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         },
         "MarksPublished",
     ),
-    (
-        "audit_events",
-        ("alice",),
-        {"kinds": ["MarginReserved"], "actor": "desk", "request_id": "r9", "newest_first": True, "limit": 2000},
-        "ListAuditEvents",
-        {
-            **PAGE,
-            **ALICE,
-            "kinds": ["MarginReserved"],
-            "actor": "desk",
-            "request_id": "r9",
-            "newest_first": True,
-        },
-        "AuditEvent",
-    ),
-    (
-        "verify_audit",
-        (),
-        {"shard": 2, "start_position": 100, "max_events": 5000},
-        "VerifyAudit",
-        {"shard": 2, "start_position": "100", "max_events": "5000"},
-        "AuditVerification",
-    ),
+    *requests_of_audit.ROWS,
 ]
 
 
