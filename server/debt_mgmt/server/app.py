@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import get_args
 
 import grpc
@@ -41,10 +42,13 @@ from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.reflection import add_reflection
-from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
+from debt_mgmt.server.rpc import access, account, audit, debt, fund, leverage, margin, market, risk
 from debt_mgmt.server.rpc.guard import Guard
+from debt_mgmt.server.security.entrance import Entrance
+from debt_mgmt.server.security.first_token import FILE_NAME, make_first_token
 from debt_mgmt.server.watch import WatchHub
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -64,6 +68,8 @@ PROTECTION_LOOK_SECONDS = 1.0
 FOLLOWERS_SECONDS = 0.2
 """Once no call runs any more, only who follows the health or the reflection is still there, and would be for ever."""
 
+METADATA_BYTES_MOST = 16_384
+"""Headers of one call; a longer token is refused before anything looks at it."""
 STREAMS_MAX = 20_000
 PENDING_MAX = 100_000
 """A reconnect storm opens thousands of calls at once; the library's own limits of 1000 and 3000 would cancel them."""
@@ -72,11 +78,22 @@ PENDING_MAX = 100_000
 class RunningService:
     """A started service; `stop` ends it in order."""
 
-    def __init__(self, engine: Engine, port: int, metrics_port: int, closers: "contextlib.AsyncExitStack") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        port: int,
+        metrics_port: int,
+        closers: "contextlib.AsyncExitStack",
+        entrance: Entrance,
+        admin_token_file: Path | None = None,
+    ) -> None:
         self.engine = engine
         self.port = port
         self.metrics_port = metrics_port
         self.closers = closers
+        self.entrance = entrance
+        self.admin_token_file = admin_token_file
+        """Where the administrator's token is that this start has made; None where it made none."""
 
     async def stop(self) -> None:
         await self.closers.aclose()
@@ -118,7 +135,6 @@ async def started(
         journal, history = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
     metrics = Metrics()
-    guard = Guard(metrics, settings.server.default_deadline_seconds)
     paper: PaperBroker
     venues = venues or ConfiguredVenues(settings.brokers)
     say_what_can_not_be_reached(settings, venues)
@@ -145,6 +161,8 @@ async def started(
         slippage_rate=settings.sandbox.slippage_rate,
         fee_rate=settings.sandbox.taker_fee_rate,
     )
+    entrance = Entrance(settings, engine)
+    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas)
     closers.push_async_callback(engine.stop)
     await engine.start()
     await furnish(engine, settings)
@@ -154,12 +172,13 @@ async def started(
     http = HttpServer(settings.server.host, settings.server.metrics_port, metrics, engine.health)
     closers.push_async_callback(http.stop)
     metrics_port = await http.start()
-    port = await serve(settings, engine, guard, closers)
+    admin_token_file = await open_to_somebody(settings, engine)
+    port = await serve(settings, engine, guard, entrance, closers)
     if demo:
         market_of_demo = DemoMarket(engine)
         closers.push_async_callback(market_of_demo.stop)
         await market_of_demo.start()
-    return RunningService(engine, port, metrics_port, closers)
+    return RunningService(engine, port, metrics_port, closers, entrance, admin_token_file)
 
 
 async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> tuple[Journal, FundHistory]:
@@ -277,7 +296,17 @@ def reset_schedule(settings: Settings) -> ResetSchedule:
     )
 
 
-async def serve(settings: Settings, engine: Engine, guard: Guard, closers: contextlib.AsyncExitStack) -> int:
+async def open_to_somebody(settings: Settings, engine: Engine) -> Path | None:
+    """Where tokens are asked for and no administrator has one, make one: in which file it is."""
+    if settings.server.auth not in ("tokens", "both"):
+        return None
+    file = settings.server.admin_token_file or settings.database.data_directory / FILE_NAME
+    return await make_first_token(engine, file)
+
+
+async def serve(
+    settings: Settings, engine: Engine, guard: Guard, entrance: Entrance, closers: contextlib.AsyncExitStack
+) -> int:
     """Start the gRPC server and return its port."""
     server = grpc.aio.server(
         options=[
@@ -286,6 +315,7 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
             ("grpc.server.max_pending_requests", PENDING_MAX),
             ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_metadata_size", METADATA_BYTES_MOST),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
@@ -293,6 +323,7 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
         ]
     )
     services = {
+        access_service_pb2.DESCRIPTOR: access.AccessService(engine),
         account_service_pb2.DESCRIPTOR: account.AccountService(engine),
         audit_service_pb2.DESCRIPTOR: audit.AuditService(engine),
         debt_service_pb2.DESCRIPTOR: debt.DebtService(engine),
@@ -309,17 +340,23 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
             names.append(service.full_name)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    add_reflection(server, [*names, health.SERVICE_NAME])
-    port = server.add_insecure_port(settings.server.address)
+    if settings.server.reflection:
+        add_reflection(server, [*names, health.SERVICE_NAME])
+    if entrance.certificates is None:
+        port = server.add_insecure_port(settings.server.address)
+    else:
+        port = server.add_secure_port(settings.server.address, entrance.certificates.of_grpc())
     await server.start()
     for name in ["", *names]:
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     watching = asyncio.create_task(watch_protection(checks, engine), name="protection health")
+    looking = asyncio.create_task(entrance.watch_files(), name="keys and certificates")
 
     async def drain() -> None:
         """First no longer healthy, then watchers are told and new calls refused, then running calls may finish."""
         until = time.perf_counter() + settings.server.drain_seconds
         watching.cancel()
+        looking.cancel()
         await checks.enter_graceful_shutdown()
         engine.hub.drain()
         await guard.drain(settings.server.drain_seconds)

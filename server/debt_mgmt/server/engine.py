@@ -323,13 +323,15 @@ class Engine:
             actor=self.actor_text(actor),
         )
 
-    async def submit_house(self, command: c.Command, *, request_id: str, actor: Actor) -> Committed[e.HouseEvent]:
+    async def submit_house(
+        self, command: c.Command, *, request_id: str, actor: Actor, digest: bytes = b""
+    ) -> Committed[e.HouseEvent]:
         """The same for a command to the house."""
         return await self.house_shard.submit(
             HOUSE_KEY,
             command,
             request_id=request_id,
-            digest=digest_of(command) if request_id else b"",
+            digest=digest or digest_of(command) if request_id else b"",
             actor=self.actor_text(actor),
         )
 

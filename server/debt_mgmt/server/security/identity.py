@@ -49,6 +49,10 @@ class Refusal(Exception):
 class Verifier(Protocol):
     """Knows one kind of token."""
 
+    def refresh(self) -> bool:
+        """Whether what it knows has changed since it was asked last; asked before every call."""
+        ...
+
     def verify(self, token: str, at: datetime) -> Identity | None:
         """Whose token it is; None for one of another kind. Raises Refusal."""
         ...
@@ -77,6 +81,9 @@ class Authentication:
 
     def identify(self, header: str | None) -> Identity:
         """Who sends this `authorization` header. Raises Fault UNAUTHENTICATED."""
+        for verifier in self.verifiers:
+            if verifier.refresh():
+                self.forget()
         if header is not None:
             identity = self.known.get(header)
             if identity is not None and self.clock().timestamp() < identity.expires_at:
