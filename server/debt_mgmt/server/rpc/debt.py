@@ -81,7 +81,7 @@ class DebtService:
         owner = read.optional_id(request.owner, "owner")
         read.done()
         by_currency: dict[str, list[Account]] = {}
-        for one in self.accounts(account_id):
+        for one in self.accounts(account_id, call):
             if one.closed_at is None and owner in ("", one.owner):
                 by_currency.setdefault(one.currency, []).append(one)
         sums = [
@@ -101,7 +101,7 @@ class DebtService:
         size = read.page_size(request.page_size)
         asset = read.optional_asset(request.asset, "asset")
         read.done()
-        owed = [(one, name) for one in self.accounts(account_id) for name in one.debts if asset in ("", name)]
+        owed = [(one, name) for one in self.accounts(account_id, call) for name in one.debts if asset in ("", name)]
         page, following = page_of(
             owed, lambda pair: [pair[0].account_id, pair[1]], size, request.page_token, "ListDebts", account_id, asset
         )
@@ -149,9 +149,9 @@ class DebtService:
             next_page_token=following,
         )
 
-    def accounts(self, account_id: str) -> Iterable[Account]:
-        """One account, or all of them."""
-        return map(self.engine.account, [account_id] if account_id else self.engine.accounts())
+    def accounts(self, account_id: str, call: "Call") -> Iterable[Account]:
+        """One account, or all that the caller may see."""
+        return map(self.engine.account, [account_id] if account_id else call.actor.seen(self.engine.accounts()))
 
     def place(self, account_id: str) -> tuple[int, int]:
         return self.engine.revision(account_id) if account_id else self.engine.house_revision()

@@ -19,7 +19,7 @@ from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.rpc.access_rules import AccessRules
 from debt_mgmt.server.rpc.errors import status_of
-from debt_mgmt.server.security.identity import HEADER, LOCAL_IDENTITY, Authentication, Identity
+from debt_mgmt.server.security.identity import HEADER, LOCAL_IDENTITY, Authentication, Identity, unauthenticated
 from debt_mgmt.server.security.quotas import UNLIMITED, Quotas
 
 IDEMPOTENT = 2
@@ -43,11 +43,13 @@ class Transport(Protocol):
 class Call:
     """What a handler may know of its call besides the request."""
 
-    __slots__ = ("_actor", "context", "identity")
+    __slots__ = ("_actor", "context", "guard", "identity", "method")
 
-    def __init__(self, context: Transport, identity: Identity) -> None:
+    def __init__(self, context: Transport, identity: Identity, guard: Guard, method: str) -> None:
         self.context = context
         self.identity = identity
+        self.guard = guard
+        self.method = method
         self._actor: Actor | None = None
 
     @property
@@ -62,6 +64,16 @@ class Call:
     def deadline_seconds(self) -> float | None:
         """What is left of the caller's deadline."""
         return self.context.time_remaining()
+
+
+    def recheck(self) -> None:
+        """Look again whether the caller is still let in; before each message of a stream. Raises a Fault if not."""
+        identity = self.guard.identify(self.method, self.context)
+        if identity is self.identity:
+            return
+        if not identity.allows_the_same_as(self.identity):
+            raise unauthenticated("the token has changed since the stream began: begin again")
+        self.identity = identity
 
 
 class GuardedMethod:
@@ -204,7 +216,7 @@ class Guard:
                 if isinstance(request, DecodeError):
                     raise unreadable()
                 allow(identity, request)
-                call = Call(context, identity)
+                call = Call(context, identity, self, name)
                 if limit is None or identity is LOCAL_IDENTITY:
                     return await carried_out(request, call)
                 with limit(identity, request) as quota:
@@ -231,8 +243,10 @@ class Guard:
                 if isinstance(request, DecodeError):
                     raise unreadable()
                 allow(identity, request)
+                call = Call(context, identity, self, name)
                 with self.quotas.stream(identity):
-                    async for response in implementation(request, Call(context, identity)):
+                    async for response in implementation(request, call):
+                        call.recheck()
                         yield response
             finally:
                 self.running -= 1
@@ -303,13 +317,14 @@ def reader_of(from_bytes: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def reading_each(implementation: Callable[..., Any]) -> Callable[..., Any]:
     """`implementation` on a stream of requests that ends with an error where bytes come that are no message."""
 
-    async def readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def readable(requests: AsyncIterator[Any], call: Call) -> AsyncIterator[Any]:
         async for request in requests:
             if isinstance(request, DecodeError):
                 raise unreadable()
+            call.recheck()
             yield request
 
-    return lambda requests, call: implementation(readable(requests), call)
+    return lambda requests, call: implementation(readable(requests, call), call)
 
 
 def unreadable() -> InvalidRequest:

@@ -33,6 +33,9 @@ class Identity:
         self.expires_at = expires_at
         """Seconds since 1970."""
 
+    def allows_the_same_as(self, other: "Identity") -> bool:
+        return (self.name, self.role, self.accounts) == (other.name, other.role, other.accounts)
+
     def __repr__(self) -> str:
         return f"<{self.name}, {self.role}>"
 
