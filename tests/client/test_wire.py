@@ -65,6 +65,9 @@ OTHER_NAMES = {
     "InstrumentPut": "PutInstrumentResponse",
     "FundingRateOutcome": "PublishFundingRateResponse",
     "MarksPublished": "PublishMarksResponse",
+    "Caller": "GetCallerResponse",
+    "TokenOutcome": "IssueTokenResponse",
+    "RevokeTokenOutcome": "RevokeTokenResponse",
 }
 """Values that are named otherwise than their message."""
 

@@ -1,5 +1,6 @@
 """The SDK: typed clients of the debt-mgmt service. `MarginClient` is asynchronous, `SyncMarginClient` blocks."""
 
+from debt_mgmt.client.access import Caller, RevokeTokenOutcome, Token, TokenOutcome
 from debt_mgmt.client.accounts import (
     Account,
     AccountCreated,
@@ -27,7 +28,8 @@ from debt_mgmt.client.answers import (
 )
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
-from debt_mgmt.client.audit import AuditEvent, AuditVerification, ShardVerification
+from debt_mgmt.client.audit import AuditEvent, AuditVerification, EventExplanation, ExplainedFigure, ShardVerification
+from debt_mgmt.client.channel import tls_credentials
 from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
 from debt_mgmt.client.enums import (
@@ -58,6 +60,7 @@ from debt_mgmt.client.enums import (
     QuarantineReason,
     RefusalReason,
     RiskLevel,
+    Role,
     ShockTarget,
     Side,
     SyncStatus,
@@ -220,6 +223,7 @@ __all__ = [
     "BrokerNotReady",
     "BrokerUnreachable",
     "CallCancelled",
+    "Caller",
     "CancelOrderOutcome",
     "CheckDetail",
     "CloseAccountOutcome",
@@ -232,6 +236,8 @@ __all__ = [
     "DepositOutcome",
     "Disconnected",
     "Environment",
+    "EventExplanation",
+    "ExplainedFigure",
     "FailedPrecondition",
     "FieldViolation",
     "FigureDrift",
@@ -322,10 +328,12 @@ __all__ = [
     "Resynced",
     "RetryPolicy",
     "Revision",
+    "RevokeTokenOutcome",
     "RiskLevel",
     "RiskLimits",
     "RiskLimitsStatus",
     "RiskTier",
+    "Role",
     "ServerDraining",
     "ServerFault",
     "SetDryRunOutcome",
@@ -356,6 +364,8 @@ __all__ = [
     "TimeInForce",
     "Timeout",
     "Timeouts",
+    "Token",
+    "TokenOutcome",
     "TradingState",
     "TradingStopped",
     "UNCHANGED",
@@ -367,4 +377,5 @@ __all__ = [
     "Violation",
     "WatchEvent",
     "WithdrawOutcome",
+    "tls_credentials",
 ]
