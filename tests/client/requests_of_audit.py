@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from debt_mgmt.client import Revision
+
 ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]] = [
     (
         "audit_events",
@@ -25,5 +27,21 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         "VerifyAudit",
         {"shard": 2, "start_position": "100", "max_events": "5000"},
         "AuditVerification",
+    ),
+    (
+        "explain_event",
+        (Revision(3, 17),),
+        {},
+        "ExplainEvent",
+        {"event_revision": {"shard": 3, "position": "17"}},
+        "EventExplanation",
+    ),
+    (
+        "explain_event",
+        (),
+        {"account_id": "alice", "caused_by": "r9"},
+        "ExplainEvent",
+        {"account_id": "alice", "caused_by_request_id": "r9"},
+        "EventExplanation",
     ),
 ]

@@ -119,9 +119,14 @@ READS: list[tuple[str, Message]] = [
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
     ("AuditService/ListAuditEvents", audit_service_pb2.ListAuditEventsRequest(account_id="mixed")),
     ("AuditService/VerifyAudit", audit_service_pb2.VerifyAuditRequest()),
+    (
+        "AuditService/ExplainEvent",
+        audit_service_pb2.ExplainEventRequest(event_revision=types_pb2.Revision(shard=0, position=1)),
+    ),
 ]
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
 SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
+SEVERAL |= {"AuditService/ExplainEvent"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

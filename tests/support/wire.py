@@ -47,7 +47,6 @@ MUTATIONS = [name for name, method in METHODS.items() if method.GetOptions().ide
 
 UNIMPLEMENTED = {
     "AccountService/SyncAccount",
-    "AuditService/ExplainEvent",
     "RiskService/AcknowledgeAlert",
 }
 """Methods of the contract that this version does not have."""

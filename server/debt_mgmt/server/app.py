@@ -24,6 +24,7 @@ from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday, tiered_rule
 from debt_mgmt.server.demo import DemoMarket
+from debt_mgmt.server.configuration_record import recorded
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
 from debt_mgmt.server.history_store import PostgresHistory
@@ -154,6 +155,7 @@ async def started(
         snapshot_events=settings.database.snapshot_every,
         history=history,
         live=live,
+        configuration=recorded(settings),
     )
     paper = PaperBroker(
         lambda: engine.house,

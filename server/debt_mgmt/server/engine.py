@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -23,6 +23,7 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.engine_figures import snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
@@ -94,9 +95,12 @@ class Engine:
         history: FundHistory | None = None,
         collateral: CollateralGuard | None = None,
         live: LiveAccounts | None = None,
+        configuration: Mapping[str, str] | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
+        self.configuration = dict(configuration or {})
+        """Every setting, as it is kept in the house's log."""
         self.clock = clock
         self.hub = hub
         self.guard = guard
@@ -147,6 +151,7 @@ class Engine:
         if count != self.shard_count:
             logger.warning("the journal was made with %d shards; the configured %d is ignored", count, self.shard_count)
         self.shard_count = count
+        await self.journal.prepare(range(count + 1))
         epoch = await self.journal.next_epoch()
         self.house_shard = Shard(
             0,
@@ -161,6 +166,8 @@ class Engine:
             snapshot_events=self.snapshot_events,
         )
         await self.house_shard.start()
+        settings = c.RecordConfiguration(self.configuration, self.risk, version())
+        await self.submit_house(settings, request_id="", actor=SYSTEM)
         for number in range(1, count + 1):
             self.shards[number] = Shard(
                 number,

@@ -30,6 +30,7 @@ START = datetime(2026, 1, 2, tzinfo=UTC)
 RELEASED_MIGRATIONS = {
     "0001_journal.sql": "b22c14b22a9aefe87ace15ab97a4dab5ad838e0c53d92b512f4d6551fd0513f6",
     "0002_fund_history.sql": "5cad7bfdfba4f350c97d6ee8a2278ac275ac7091ee1fccf90ac225245f48c49f",
+    "0003_retention.sql": "7f34abeb1ad51030f3a936d5209dc73d7cf83bbe52d52ddacd29ac069b1eb132",
 }
 
 
@@ -47,7 +48,8 @@ async def test_services_that_start_together_migrate_once(database: EmbeddedPostg
     connection = await asyncpg.connect(database.dsn)
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
     await connection.close()
-    assert [table["tablename"] for table in tables] == ["fund_history", "journal", "meta", "snapshot"]
+    made = ["fund_history", "journal", "journal_rest", "log_base", "meta", "snapshot"]
+    assert [table["tablename"] for table in tables] == made
 
 
 async def test_a_schema_that_lacks_its_migrations_is_an_error(

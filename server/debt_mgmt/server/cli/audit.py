@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 OVERLAP = timedelta(seconds=5)
 """Shards decide side by side: an event may be listed a little after a younger one of another shard."""
 
-QUIET = ("figures", "marks", "postings", "event", "account_id", "at", "alert_id", "severity")
+QUIET = ("figures", "marks", "postings", "inputs", "event", "account_id", "at", "alert_id", "severity")
 """Parts of an event that its line leaves out, or shows elsewhere."""
 
 ENOUGH = 3
