@@ -44,10 +44,13 @@ from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.reflection import add_reflection
 from debt_mgmt.server.rpc import access, account, audit, debt, fund, leverage, margin, market, risk
+from debt_mgmt.server.rpc.as_of import with_past
 from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.security.entrance import Entrance
 from debt_mgmt.server.security.first_token import FILE_NAME, make_first_token
 from debt_mgmt.server.watch import WatchHub
+from debt_mgmt.server.web.gateway import Gateway
+from debt_mgmt.server.web.short_paths import ShortPaths
 from debt_mgmt.v1 import (
     access_service_pb2,
     account_service_pb2,
@@ -171,11 +174,19 @@ async def started(
     for broker, symbols in settings.prices.feeds.items():
         live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
     metrics.watch(engine.metrics_snapshot)
-    http = HttpServer(settings.server.host, settings.server.metrics_port, metrics, engine.health)
+    gateway = Gateway(guard, settings.server.host, settings.server.max_message_bytes)
+    http = HttpServer(
+        settings.server.host,
+        settings.server.metrics_port,
+        metrics,
+        engine.health,
+        [*gateway.routes(), *ShortPaths(gateway, engine).routes()],
+        entrance.certificates.of_http() if entrance.certificates is not None else None,
+    )
     closers.push_async_callback(http.stop)
-    metrics_port = await http.start()
     admin_token_file = await open_to_somebody(settings, engine)
     port = await serve(settings, engine, guard, entrance, closers)
+    metrics_port = await http.start()
     if demo:
         market_of_demo = DemoMarket(engine)
         closers.push_async_callback(market_of_demo.stop)
@@ -324,21 +335,21 @@ async def serve(
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ]
     )
-    services = {
-        access_service_pb2.DESCRIPTOR: access.AccessService(engine),
-        account_service_pb2.DESCRIPTOR: account.AccountService(engine),
-        audit_service_pb2.DESCRIPTOR: audit.AuditService(engine),
-        debt_service_pb2.DESCRIPTOR: debt.DebtService(engine),
-        fund_service_pb2.DESCRIPTOR: fund.FundService(engine),
-        leverage_service_pb2.DESCRIPTOR: leverage.LeverageService(engine),
-        margin_service_pb2.DESCRIPTOR: margin.MarginService(engine, settings.server.max_batch),
-        market_service_pb2.DESCRIPTOR: market.MarketService(engine),
-        risk_service_pb2.DESCRIPTOR: risk.RiskService(engine),
+    services: dict[FileDescriptor, Callable[[Any], Any]] = {
+        access_service_pb2.DESCRIPTOR: access.AccessService,
+        account_service_pb2.DESCRIPTOR: account.AccountService,
+        audit_service_pb2.DESCRIPTOR: audit.AuditService,
+        debt_service_pb2.DESCRIPTOR: debt.DebtService,
+        fund_service_pb2.DESCRIPTOR: fund.FundService,
+        leverage_service_pb2.DESCRIPTOR: leverage.LeverageService,
+        margin_service_pb2.DESCRIPTOR: lambda one: margin.MarginService(one, settings.server.max_batch),
+        market_service_pb2.DESCRIPTOR: market.MarketService,
+        risk_service_pb2.DESCRIPTOR: risk.RiskService,
     }
     names = []
-    for file, implementation in services.items():
+    for file, make in services.items():
         for service in file.services_by_name.values():
-            server.add_generic_rpc_handlers((guard.handlers(service, implementation),))
+            server.add_generic_rpc_handlers((guard.handlers(service, with_past(service, make, engine)),))
             names.append(service.full_name)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
