@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -25,6 +26,7 @@ from debt_mgmt.v1 import (
 )
 
 FILES = (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
