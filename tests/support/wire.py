@@ -78,7 +78,9 @@ def serialized(request: Sent) -> bytes:
     return request if isinstance(request, bytes) else request.SerializeToString()
 
 
-async def call(channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: float = 10.0) -> Any:
+async def call(
+    channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: float = 10.0, metadata: Any = None
+) -> Any:
     """Call a method: its answer, or the list of its answers where it streams them (until it ends)."""
     method = METHODS[name]
     path = f"/{method.containing_service.full_name}/{method.name}"
@@ -95,7 +97,8 @@ async def call(channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: f
     elif method.server_streaming:
         made = channel.unary_stream(path, serialized, answers)(requests[0], timeout=timeout)
     else:
-        return await channel.unary_unary(path, serialized, answers)(requests[0], timeout=timeout)
+        unary: Any = channel.unary_unary(path, serialized, answers)
+        return await unary(requests[0], timeout=timeout, metadata=metadata)
     return [answer async for answer in made]
 
 

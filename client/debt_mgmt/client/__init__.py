@@ -26,6 +26,7 @@ from debt_mgmt.client.answers import (
     TradingStopped,
     Violation,
 )
+from debt_mgmt.client.as_of import as_of
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
 from debt_mgmt.client.audit import AuditEvent, AuditVerification, EventExplanation, ExplainedFigure, ShardVerification
@@ -378,4 +379,5 @@ __all__ = [
     "WatchEvent",
     "WithdrawOutcome",
     "tls_credentials",
+    "as_of",
 ]

@@ -20,6 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args
 import grpc
 
 from debt_mgmt.client.answers import Listing
+from debt_mgmt.client.as_of import looking_back
 from debt_mgmt.client.call import Call, Page, Pages
 from debt_mgmt.client.channel import (
     DEFAULT_TARGET,
@@ -158,7 +159,7 @@ class AsyncCaller(Caller):
         attempts = self._attempts(call)
         while True:
             try:
-                response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+                response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()), **looking_back())
             except grpc.RpcError as failure:
                 error = error_from(failure, call.method, call.request_id)
                 pause = attempts.pause_after(error, time.monotonic())
@@ -208,7 +209,7 @@ class BlockingCaller(Caller):
         attempts = self._attempts(call)
         while True:
             try:
-                response = call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+                response = call.send(call.request, timeout=attempts.remaining(time.monotonic()), **looking_back())
             except grpc.RpcError as failure:
                 error = error_from(failure, call.method, call.request_id)
                 pause = attempts.pause_after(error, time.monotonic())

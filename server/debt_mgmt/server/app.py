@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from debt_mgmt.core.account import Account, Environment, Limits
@@ -23,8 +24,8 @@ from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday, tiered_rule
-from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.configuration_record import recorded
+from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
 from debt_mgmt.server.history_store import PostgresHistory

@@ -2,12 +2,15 @@
 
 from collections import deque
 from collections.abc import AsyncIterator, Collection
+from datetime import datetime
 from typing import NamedTuple
 
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.house import House, apply_house
+from debt_mgmt.core.inputs import begins_decision, inputs_of
+from debt_mgmt.core.market import Mark
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import LOG_OPENED, Journal, Row
 from debt_mgmt.server.journal.retention import base_of
@@ -34,6 +37,10 @@ class AccountThen(NamedTuple):
 
     account: Account | None
     led_by: list[Row]
+    marks: dict[str, Mark]
+    """Prices that its last decision was made on."""
+    changed_at: int
+    """Position of its last event."""
 
 
 async def account_then(
@@ -43,11 +50,30 @@ async def account_then(
     base = await base_of(journal, shard)
     account = None if base is None else base.entity(ACCOUNTS, account_id)
     led_by: deque[Row] = deque(maxlen=LED_BY_MOST)
+    marks: dict[str, Mark] = {}
+    changed_at = 0
     async for row in rows_of(journal, shard, account_id, 0 if base is None else base.position, position):
-        account = apply(account, ACCOUNTS.decode_event(row.payload))
+        event = ACCOUNTS.decode_event(row.payload)
+        account, changed_at = apply(account, event), row.position
+        if begins_decision(event):
+            inputs = inputs_of(event)
+            marks = {} if inputs is None else {mark.symbol: mark for mark in inputs.marks}
         if row.kind in leading:
             led_by.append(row)
-    return AccountThen(account, list(led_by))
+    return AccountThen(account, list(led_by), marks, changed_at)
+
+
+async def last_position_at(journal: Journal, shard: int, head: int, at: datetime) -> int:
+    """The last position written at or before a time, by halving; 0 where there is none."""
+    low, high = 0, head
+    while low < high:
+        middle = (low + high + 1) // 2
+        rows = await journal.read_rows(shard, middle, middle)
+        if not rows or rows[0].at <= at:  # a row that is not kept any more is older than all that are
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 async def house_then(journal: Journal, position: int) -> House:
