@@ -154,7 +154,7 @@ async def test_a_moment_that_is_none_is_an_error(desk: Desk, moment: str) -> Non
     await desk.open("alice")
     metadata = (("debt-mgmt-as-of", moment),)
     request = margin_service_pb2.GetMarginStatusRequest(account_id="alice")
-    with pytest.raises(Exception, match="debt-mgmt-as-of|must be a place|no revision"):
+    with pytest.raises(Exception, match=r"debt-mgmt-as-of|must be a place|no revision"):
         await call(desk.channel, "MarginService/GetMarginStatus", request, metadata=metadata)
 
 

@@ -49,6 +49,7 @@ from debt_mgmt.server.rpc.as_of import with_past
 from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.security.entrance import Entrance
 from debt_mgmt.server.security.first_token import FILE_NAME, make_first_token
+from debt_mgmt.server.sign_ins import SignIns
 from debt_mgmt.server.watch import WatchHub
 from debt_mgmt.server.web.gateway import Gateway
 from debt_mgmt.server.web.short_paths import ShortPaths
@@ -186,6 +187,11 @@ async def started(
     )
     closers.push_async_callback(http.stop)
     admin_token_file = await open_to_somebody(settings, engine)
+    if entrance.authentication is not None:
+        sign_ins = SignIns(engine)
+        entrance.authentication.on_failure = sign_ins.failed
+        closers.push_async_callback(sign_ins.finish)
+        sign_ins.start()
     port = await serve(settings, engine, guard, entrance, closers)
     metrics_port = await http.start()
     if demo:
