@@ -25,7 +25,7 @@ from tests.support.service import Desk, service
 from tests.support.wire import METHODS, Failure, failure_of, read_failure
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-TERMS = {
+TERMS: dict[str, Any] = {
     "server__quotas__openings_per_hour": "2",
     "server__quotas__leverage_changes_per_day": "2",
     "server__quotas__viewer_lists_per_minute": "3",

@@ -79,8 +79,16 @@ WRONG: list[tuple[str, Callable[[], str], str]] = [
     ("alg None in capitals", lambda: f"{part({'alg': 'NONE'})}.{part({'sub': 'desk'})}.", "not valid"),
     ("no alg", lambda: f"{part({})}.{part({'sub': 'desk'})}.AAAA", "not valid"),
     ("a header that is a list", lambda: f"{part(['EdDSA'])}.{part({})}.AAAA", "not valid"),
-    ("claims that are a list", lambda: ED25519.sign(NOW).replace(ED25519.sign(NOW).split(".")[1], part([])), "not valid"),
-    ("nested beyond reading", lambda: f"{base64.urlsafe_b64encode(b'[' * 5000).decode().strip('=')}.e30.AAAA", "not valid"),
+    (
+        "claims that are a list",
+        lambda: ED25519.sign(NOW).replace(ED25519.sign(NOW).split(".")[1], part([])),
+        "not valid",
+    ),
+    (
+        "nested beyond reading",
+        lambda: f"{base64.urlsafe_b64encode(b'[' * 5000).decode().strip('=')}.e30.AAAA",
+        "not valid",
+    ),
     ("not base64", lambda: "\x00.\xff.!", "not valid"),
     ("nothing", lambda: "..", "not valid"),
 ]

@@ -179,9 +179,7 @@ async def test_tokens_outlive_a_restart(tmp_path: Path) -> None:
         assert [await works(opened, one) for one in (secret, gone, opened.admin_secret)] == [True, False, True]
 
 
-async def test_the_first_token_is_for_the_services_user_only(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_the_first_token_is_for_the_services_user_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         async with door(tmp_path / "deeper") as opened:
             file = tmp_path / "deeper" / "admin.token"
@@ -227,7 +225,9 @@ async def test_failed_sign_ins_are_told(opened: Door) -> None:
     assert authentication is not None
     told: list[tuple[str, str, str]] = []
     authentication.on_failure = lambda why, peer, method: told.append((why, peer, method))
-    await failure_of(opened.channel("dmt_guessed"), "AccountService/ListAccounts", account_service_pb2.ListAccountsRequest())
+    await failure_of(
+        opened.channel("dmt_guessed"), "AccountService/ListAccounts", account_service_pb2.ListAccountsRequest()
+    )
     (failure,) = told
     assert failure[0] == "the token is not valid"
     assert failure[1].startswith("ipv4:127.0.0.1:")

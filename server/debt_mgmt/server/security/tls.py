@@ -3,7 +3,7 @@
 import ssl
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from cryptography import x509
@@ -69,7 +69,7 @@ class Certificates:
         """For the gRPC server; each new connection is spoken to with the latest certificate."""
         self.handed = self.files.content
 
-        def latest() -> grpc.ServerCertificateConfiguration | None:
+        def latest() -> Any:
             pair = self.files.content
             if pair is self.handed:
                 return None
