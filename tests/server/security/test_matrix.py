@@ -250,13 +250,17 @@ async def test_a_watch_tells_of_ones_own_accounts_also_of_those_to_come(opened: 
 
 async def test_a_watch_ends_once_its_token_is_revoked(opened: Door) -> None:
     channel = opened.channel(await opened.issue("passing", Role.VIEWER, "alice"))
-    seen = []
-    with pytest.raises(grpc.aio.AioRpcError) as ended:
+    seen: list[Any] = []
+
+    async def watch() -> None:
         async for response in opened_watch(channel, margin_service_pb2.WatchMarginRequest(account_ids=["alice"])):
             seen.append(response)
             if response.HasField("snapshot_complete"):
                 await opened.engine.submit_house(RevokeToken("passing"), request_id="", actor=SYSTEM)
                 await opened.desk.reserve("alice", BUY, "0.01")
+
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await watch()
     assert read_failure(ended.value).message == "the token was revoked"
     assert not any(response.HasField("update") for response in seen)
     await until(lambda: opened.engine.hub.count == 0)

@@ -144,8 +144,8 @@ async def test_a_header_that_is_none_lets_nobody_in(opened: Door, header: str | 
 
 async def test_headers_beyond_all_bounds_end_the_call_and_not_the_service(opened: Door) -> None:
     bare: Any = access_service_pb2_grpc.AccessServiceStub(opened.bare.channel)
+    metadata = (("authorization", "Bearer " + "a" * 1_000_000),)
     with pytest.raises(grpc.aio.AioRpcError):
-        metadata = (("authorization", "Bearer " + "a" * 1_000_000),)
         await bare.GetCaller(wire.GetCallerRequest(), metadata=metadata)
     assert await works(opened, opened.admin_secret)
 
