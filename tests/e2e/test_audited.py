@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import grpc
 import pytest
@@ -16,9 +17,9 @@ async def events(desk: Desk, kind: str) -> list[dict[str, object]]:
     return [json.loads(row.payload) for row in rows]
 
 
-async def test_a_sign_in_failure_is_in_the_audit_with_peer_and_method() -> None:
+async def test_a_sign_in_failure_is_in_the_audit_with_peer_and_method(tmp_path: Path) -> None:
     journal = MemoryJournal()
-    async with service(journal=journal, server__auth="tokens", server__admin_token_file="/dev/null") as desk:
+    async with service(journal=journal, server__auth="tokens", server__admin_token_file=str(tmp_path / "admin.token")) as desk:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await desk.accounts.ListAccounts(
                 account_service_pb2.ListAccountsRequest(), metadata=(("authorization", "Bearer not-a-token"),)

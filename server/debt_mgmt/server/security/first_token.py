@@ -40,7 +40,12 @@ async def make_first_token(engine: Engine, file: Path) -> Path | None:
 
 
 def write_secret(file: Path, secret: str) -> None:
-    """The file is never readable by others, not even while it is written, and never half written."""
+    """The file is never readable by others, not even while it is written, and never half written.
+
+    Raises OSError where something that is no plain file stands in its place: a device is not replaced by a secret.
+    """
+    if file.exists() and not file.is_file():
+        raise OSError(f"{file} is not a plain file")
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
     with contextlib.suppress(FileNotFoundError):
