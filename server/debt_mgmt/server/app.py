@@ -44,6 +44,7 @@ from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.reflection import add_reflection
+from debt_mgmt.server.retaining import Retaining
 from debt_mgmt.server.rpc import access, account, audit, debt, fund, leverage, margin, market, risk
 from debt_mgmt.server.rpc.as_of import with_past
 from debt_mgmt.server.rpc.guard import Guard
@@ -187,6 +188,10 @@ async def started(
     )
     closers.push_async_callback(http.stop)
     admin_token_file = await open_to_somebody(settings, engine)
+    database = settings.database
+    retaining = Retaining(engine, timedelta(days=database.retention_days), database.archive_directory)
+    closers.push_async_callback(retaining.stop)
+    retaining.start()
     if entrance.authentication is not None:
         sign_ins = SignIns(engine)
         entrance.authentication.on_failure = sign_ins.failed

@@ -331,6 +331,13 @@ class DatabaseSection(Section, frozen=True, kw_only=True):
         int, Key("Logs that accounts are spread over, chosen once: at the first start.", "shards", least=1, most=1024)
     ] = 8
     snapshot_every: Annotated[int, Key("Events of a shard between two snapshots.", "events", least=100)] = 50_000
+    retention_days: Annotated[
+        int, Key("The journal is kept so long at least, where archive_directory is given.", "days", least=365)
+    ] = 365
+    archive_directory: Annotated[
+        Path | None,
+        Key("Older events are written here as JSON lines and then dropped; null keeps every event for ever.", "path"),
+    ] = None
 
     def connection(self) -> str | None:
         """The connection string of the PostgreSQL to use, secrets included; None when the service runs its own."""
