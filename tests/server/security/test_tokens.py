@@ -1,6 +1,7 @@
 """Tokens of the house: issued once, kept as hashes, good until they end, and gone for everybody at once."""
 
 import logging
+import os
 import stat
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -210,6 +211,21 @@ def test_a_secret_takes_the_place_of_a_file_that_others_could_read(tmp_path: Pat
     assert file.read_text() == "new\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_secret_takes_the_place_of_nothing_but_a_file(tmp_path: Path, kind: str) -> None:
+    """Run by root and told to use a device, the service must not make a file of it."""
+    place = tmp_path / "admin.token"
+    if kind == "folder":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    before = place.lstat()
+    with pytest.raises(OSError, match="not a plain file"):
+        write_secret(place, "secret")
+    assert place.lstat() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["admin.token"]
 
 
 async def test_without_authentication_this_machine_is_the_administrator() -> None:
