@@ -26,7 +26,7 @@ READING = 1
 BODY_BYTES_MOST = 1_048_576
 BODY_SECONDS = 10.0
 """Within which a body must arrive."""
-ASIDE_BYTES = 32_768
+ASIDE_BYTES = 8_192
 """Larger bodies and answers are turned into messages and JSON in a thread: calls over gRPC go on meanwhile."""
 
 Work = Callable[[HttpTransport], Awaitable[web.StreamResponse]]
@@ -39,6 +39,8 @@ class Gateway:
         self.guard = guard
         self.loopback = is_loopback(host)
         self.max_body_bytes = min(max_body_bytes, BODY_BYTES_MOST)
+        self.aside = asyncio.Semaphore(1)
+        """One large body or answer at a time."""
 
     def routes(self) -> list[web.RouteDef]:
         return [web.route("*", CALLS, self.call)]
@@ -92,7 +94,8 @@ class Gateway:
         else:
             content = await self.body(request)
             if len(content) > ASIDE_BYTES:
-                await asyncio.to_thread(lambda: read_message(read_json(content), message))
+                async with self.aside:
+                    await asyncio.to_thread(lambda: read_message(read_json(content), message))
             else:
                 read_message(read_json(content), message)
         name_request(request, message)
@@ -123,7 +126,8 @@ class Gateway:
 
     async def written(self, message: Message) -> web.Response:
         if message.ByteSize() > ASIDE_BYTES:
-            return await asyncio.to_thread(message_answer, message)
+            async with self.aside:
+                return await asyncio.to_thread(message_answer, message)
         return message_answer(message)
 
 

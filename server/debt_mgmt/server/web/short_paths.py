@@ -157,7 +157,7 @@ def plain(message: Message) -> dict[str, Any]:
     return shown
 
 
-def plain_value(field: FieldDescriptor, value: Any) -> Any:
+def plain_value(field: Any, value: Any) -> Any:
     if field.message_type is not None:
         whole = field.message_type.full_name.startswith("google.protobuf.")
         return value.ToJsonString() if whole else plain(value)
@@ -168,7 +168,7 @@ def plain_value(field: FieldDescriptor, value: Any) -> Any:
     return value
 
 
-def plain_name(field: FieldDescriptor, number: int) -> str:
+def plain_name(field: Any, number: int) -> str:
     """RISK_LEVEL_NORMAL is NORMAL."""
     values = field.enum_type.values_by_number
     if number not in values:
