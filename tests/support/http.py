@@ -1,13 +1,24 @@
 """A client of the service's HTTP side, for tests: calls, and events as a browser reads them."""
 
+import asyncio
 import io
+import shlex
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
+
+from tests.e2e.books import BUY
+from tests.support.service import Desk
+
+BOTH_STREAM = "MarginService/StreamCheckOrders"
+WATCH = "MarginService/WatchMargin"
 
 EXACT = msgspec.json.Decoder(type=Any, float_hook=Decimal)
 """Reads numbers with all their digits."""
@@ -100,7 +111,68 @@ async def events_of(answer: aiohttp.ClientResponse) -> AsyncIterator[Event]:
             found = {}
 
 
+Running = tuple[Desk, Http]
+
+
 @asynccontextmanager
 async def http(port: int, token: str = "") -> AsyncIterator[Http]:
     async with aiohttp.ClientSession() as session:
         yield Http(session, port, token)
+
+
+async def alice(desk: Desk, web: Http) -> None:
+    """An account at bybit, opened over HTTP: long 0.1 BTC at 60,000 with 10,000 USDT."""
+    opened = await web.call(
+        "AccountService/CreateAccount",
+        {
+            "request_id": "open-alice",
+            "account_id": "alice",
+            "owner": "desk",
+            "broker": "bybit",
+            "currency": "USDT",
+            "initial_deposit": {"asset": "USDT", "amount": 10000},
+        },
+    )
+    assert opened.status == 200, opened.text
+    await desk.mark({"BTCUSDT": "60000"})
+    await desk.fill("alice", BUY, "0.1", "BTCUSDT", "60000")
+
+
+# what people copy
+
+PORTFOLIO = """
+curl -X GET "http://localhost:8000/api/debt_mgmt/portfolio" \
+  -H "Authorization: Bearer YOUR_TOKEN"
+"""
+SET_LEVERAGE = """
+curl -X POST "http://localhost:8000/api/debt_mgmt/leverage/set" \
+  -H "Content-Type: application/json" \
+  -H "Authorization: Bearer YOUR_TOKEN" \
+  -d '{
+    "symbol": "BTCUSDT",
+    "leverage": 3.0,
+    "broker": "bybit"
+  }'
+"""
+MARGIN_STATUS = """
+curl -X GET "http://localhost:8000/api/debt_mgmt/margin/status" \
+  -H "Authorization: Bearer YOUR_TOKEN"
+"""
+HEALTH = "curl http://localhost:8000/api/debt_mgmt/health"
+METRICS = "curl http://localhost:8000/metrics"
+
+
+async def curled(web: Http, command: str, token: str = "YOUR_TOKEN") -> Answer:
+    """What the command gets from this service: by curl itself where it is, else by what its arguments say."""
+    port = web.url.rpartition(":")[2]
+    words = shlex.split(command.replace("localhost:8000", f"localhost:{port}").replace("YOUR_TOKEN", token))
+    if shutil.which("curl"):
+        shown = ["-s", "-w", "\n%{http_code}"]
+        done = await asyncio.to_thread(subprocess.run, [*words, *shown], capture_output=True, text=True, check=True)
+        text, _, status = done.stdout.rpartition("\n")
+        return Answer(int(status), {}, text)
+    options = dict(pairwise(words))
+    headers = dict(words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H")
+    path = next(word for word in words if word.startswith("http")).partition(f":{port}")[2]
+    body = options.get("-d")
+    return await web.ask(options.get("-X", "GET"), path, body.encode() if body else None, headers)

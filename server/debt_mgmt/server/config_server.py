@@ -68,7 +68,12 @@ class ServerSection(Section, frozen=True, kw_only=True):
     )
     metrics_port: Annotated[
         int,
-        Key("Where /metrics and /health listen, on the same host; 0 takes a free one.", "port", least=0, most=65535),
+        Key(
+            "Where HTTP listens, on the same host: /metrics, /health and the API as JSON; 0 takes a free one.",
+            "port",
+            least=0,
+            most=65535,
+        ),
     ] = 9090
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Key("The least severe messages logged.")] = (
         "INFO"

@@ -31,7 +31,7 @@ def serve(
         str | None, typer.Option(help="Where gRPC listens, as host:port; port 0 takes a free one.")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Where /metrics and /health listen; 0 takes a free one.")
+        int | None, typer.Option(help="Where HTTP listens, /metrics and /health too; 0 takes a free one.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Add the sandbox account demo on a simulated market.")] = False,
     feed: Annotated[
@@ -147,8 +147,9 @@ def facts(settings: Settings, port: int, metrics_port: int, demo: bool) -> dict[
     return {
         "version": version(),
         "target": target_of(host, port),
-        "metrics": f"http://{target_of(host, metrics_port)}/metrics",
-        "health": f"http://{target_of(host, metrics_port)}/health",
+        "metrics": f"{http_of(settings, metrics_port)}/metrics",
+        "health": f"{http_of(settings, metrics_port)}/health",
+        "http": http_of(settings, metrics_port),
         "journal": journal_of(settings),
         "demo": demo,
         "protections": [
@@ -166,6 +167,12 @@ def target_of(host: str, port: int) -> str:
     return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
 
 
+def http_of(settings: Settings, port: int) -> str:
+    """Where HTTP is found from this machine."""
+    scheme = "http" if settings.server.tls.certificate is None else "https"
+    return f"{scheme}://{target_of(settings.server.host, port)}"
+
+
 def announcement(settings: Settings, port: int, metrics_port: int, admin_token_file: Path | None = None) -> Group:
     """What a person who started the service wants to know."""
     host = settings.server.host
@@ -177,8 +184,8 @@ def announcement(settings: Settings, port: int, metrics_port: int, admin_token_f
     if admin_token_file is not None:
         places.add_row("admin", Text.assemble("the administrator's token is in ", (str(admin_token_file), "bold")))
     places.add_row("journal", Text(journal_of(settings)))
-    http = f"http://{target_of(host, metrics_port)}"
-    places.add_row("metrics", f"{http}/metrics   {http}/health")
+    http = http_of(settings, metrics_port)
+    places.add_row("HTTP", f"{http}/metrics   {http}/health   {http}/api/debt_mgmt/portfolio")
     for exchange, symbols in settings.prices.feeds.items():
         places.add_row("prices", Text(f"{symbols.replace(',', ', ')} from {exchange}'s public marks"))
     on = Text("\n").join(Text(words) for _, is_on, words in protections(settings.risk) if is_on)
