@@ -21,6 +21,7 @@ from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
+from debt_mgmt.server.backup import check_whole
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday, tiered_rule
@@ -217,6 +218,7 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
         dsn = embedded.dsn
     journal = await PostgresJournal.open(dsn, schema=database.schema)
     closers.push_async_callback(journal.close)
+    await check_whole(journal)
     store = await PostgresHistory.open(dsn, schema=database.schema)
     closers.push_async_callback(store.close)
     return journal, FundHistory(store)

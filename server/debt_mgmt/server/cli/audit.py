@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import AuditEvent, MarginClient
+from debt_mgmt.server.cli.audit_events import members_of
+from debt_mgmt.server.cli.audit_export import export
 from debt_mgmt.server.cli.audit_verify import verify
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Json, Target, ask, time_of
@@ -34,6 +36,7 @@ NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 app = typer.Typer(help="What happened, from the journal.", no_args_is_help=True)
 app.command("verify")(verify)
+app.command("export")(export)
 
 
 @app.command("list")
@@ -90,20 +93,6 @@ async def followed(
             yield event
         await asyncio.sleep(LOOK_SECONDS)
         found = [event async for event in client.audit_events(account, start_time=start, **wanted)]
-
-
-def members_of(event: AuditEvent) -> dict[str, Any]:
-    """The event with its payload decoded."""
-    return {
-        "revision": event.revision,
-        "time": event.time,
-        "account_id": event.account_id,
-        "request_id": event.request_id,
-        "actor": event.actor,
-        "kind": event.kind,
-        "payload": event.fields(),
-        "chain_hash": event.chain_hash,
-    }
 
 
 def events_table(found: list[AuditEvent]) -> Table:

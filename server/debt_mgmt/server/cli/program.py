@@ -5,6 +5,7 @@ import typer
 from debt_mgmt.client.channel import version
 from debt_mgmt.server.cli import audit, orders, token
 from debt_mgmt.server.cli.accounts import accounts, positions, status
+from debt_mgmt.server.cli.backup import backup, restore
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
 from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
@@ -32,6 +33,8 @@ app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
 app.command(rich_help_panel=RUN)(replay)
 app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
+app.command(rich_help_panel=RUN)(backup)
+app.command(rich_help_panel=RUN)(restore)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import AuditEvent, EventExplanation, MarginClient, Mark, Revision
-from debt_mgmt.server.cli.audit import event_line, members_of
+from debt_mgmt.server.cli.audit import event_line
+from debt_mgmt.server.cli.audit_events import members_of
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, ask
 from debt_mgmt.server.cli.tables import table

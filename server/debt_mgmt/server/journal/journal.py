@@ -143,6 +143,9 @@ class Journal(Protocol):
     async def get_meta(self, key: str) -> str | None:
         """A fact about this journal, None where it was never set."""
 
+    async def all_meta(self) -> dict[str, str]:
+        """Every fact about this journal."""
+
     async def set_meta(self, key: str, value: str) -> None:
         """Set a fact about this journal."""
 

@@ -162,6 +162,10 @@ class MemoryJournal:
         await self._arrive()
         return self._meta.get(key)
 
+    async def all_meta(self) -> dict[str, str]:
+        await self._arrive()
+        return dict(self._meta)
+
     async def set_meta(self, key: str, value: str) -> None:
         await self._arrive()
         self._meta[key] = value
@@ -219,6 +223,8 @@ class MemoryJournal:
         if rows[0].position <= len(log):
             raise _Refused(f"position {rows[0].position} of shard {rows[0].shard} is taken")
         positions = [row.position for row in rows]
+        if not log and self._dropped(rows[0].shard):
+            log.extend([rows[0]] * self._dropped(rows[0].shard))  # out of sight, as after a drop
         assert positions == list(range(len(log) + 1, len(log) + 1 + len(rows))), "a writer left a gap"
         log.extend(rows)
         self.append_sizes.append(len(rows))

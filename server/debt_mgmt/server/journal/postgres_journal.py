@@ -224,6 +224,9 @@ class PostgresJournal:
         found = await self._fetch("SELECT value FROM meta WHERE key = $1", key)
         return str(found[0]["value"]) if found else None
 
+    async def all_meta(self) -> dict[str, str]:
+        return {row["key"]: row["value"] for row in await self._fetch("SELECT key, value FROM meta ORDER BY key")}
+
     async def set_meta(self, key: str, value: str) -> None:
         await self._fetch(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
