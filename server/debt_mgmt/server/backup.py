@@ -125,6 +125,13 @@ def rows_of(directory: Path, log: LogCopy) -> Iterator[Row]:
     return rows
 
 
+async def check_whole(journal: Journal) -> None:
+    """Raises JournalError where a restore into this journal did not come to its end."""
+    source = await journal.get_meta(RESTORING)
+    if source:
+        raise JournalError(f"the restore of {source} into this journal was cut off: empty it and restore again")
+
+
 async def restore(journal: Journal, directory: Path, progress: Progress = lambda shard, rows: None) -> Restored:
     """Write a backup into a journal that was never used. All of it is verified before the first row is written.
 
