@@ -76,10 +76,7 @@ def looking_back(method: MethodDescriptor, now: Handler, make: "Callable[[Any], 
 
 def asked(call: Any) -> str | None:
     """What the caller looks back to; None: the present."""
-    context = getattr(call, "context", None)
-    if context is None:
-        return None
-    for key, value in context.invocation_metadata() or ():
+    for key, value in getattr(call, "metadata", ()):
         if key == AS_OF:
             return str(value)
     return None
@@ -90,6 +87,8 @@ async def past_of(engine: "Engine", text: str, account_id: str, actor: Actor) ->
     shard, position, at = await moment_of(engine, text)
     wanted: Iterable[str] = actor.seen(engine.accounts()) if not account_id else [account_id]
     wanted = [one for one in wanted if one in engine.home and actor.may_see(one)]
+    if actor.accounts is not None and shard is not None and all(engine.home[one] != shard for one in wanted):
+        raise no_revision(text)
     if len(wanted) > ACCOUNTS_MOST:
         raise InvalidRequest([(AS_OF, f"{len(wanted)} accounts are too many to look back at once: name one")])
     if account_id and shard is not None and wanted and engine.home[account_id] != shard:
@@ -117,7 +116,7 @@ async def moment_of(engine: "Engine", text: str) -> tuple[int | None, int, datet
         shard, position = int(place[1]), int(place[2])
         rows = await engine.journal.read_rows(shard, position, position) if position else []
         if not rows:
-            raise InvalidRequest([(AS_OF, f"there is no revision {text}")])
+            raise no_revision(text)
         return shard, position, rows[0].at
     try:
         at = datetime.fromisoformat(text)
@@ -126,6 +125,11 @@ async def moment_of(engine: "Engine", text: str) -> tuple[int | None, int, datet
             [(AS_OF, "must be a place such as 3:1274, or a time such as 2026-03-02T09:00:00Z")]
         ) from None
     return None, 0, at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def no_revision(text: str) -> InvalidRequest:
+    """There is none, or it is about nothing that the caller may know of."""
+    return InvalidRequest([(AS_OF, f"there is no revision {text}")])
 
 
 class Past:

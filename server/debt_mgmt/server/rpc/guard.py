@@ -32,6 +32,9 @@ QUIET_SECONDS_MOST = 1.0
 """Some call on whatever they are told; they are waited for no longer than this."""
 
 
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
 class Transport(Protocol):
     """What carries a call: the context of gRPC, or what stands for it where a call comes another way."""
 
@@ -43,10 +46,12 @@ class Transport(Protocol):
 class Call:
     """What a handler may know of its call besides the request."""
 
-    __slots__ = ("_actor", "context", "guard", "identity", "method")
+    __slots__ = ("_actor", "context", "guard", "identity", "metadata", "method")
 
-    def __init__(self, context: Transport, identity: Identity, guard: Guard, method: str) -> None:
+    def __init__(self, context: Transport, metadata: Metadata, identity: Identity, guard: Guard, method: str) -> None:
         self.context = context
+        self.metadata = metadata
+        """The headers that came with the call, read once."""
         self.identity = identity
         self.guard = guard
         self.method = method
@@ -65,10 +70,9 @@ class Call:
         """What is left of the caller's deadline."""
         return self.context.time_remaining()
 
-
     def recheck(self) -> None:
         """Look again whether the caller is still let in; before each message of a stream. Raises a Fault if not."""
-        identity = self.guard.identify(self.method, self.context)
+        identity = self.guard.identify(self.method, self.context, self.metadata)
         if identity is self.identity:
             return
         if not identity.allows_the_same_as(self.identity):
@@ -170,13 +174,13 @@ class Guard:
             return grpc.stream_unary_rpc_method_handler(answering, read, write)
         return grpc.unary_unary_rpc_method_handler(answering, read, write)
 
-    def identify(self, name: str, context: Transport) -> Identity:
+    def identify(self, name: str, context: Transport, metadata: Metadata | None = None) -> Identity:
         """Who calls. Raises Fault UNAUTHENTICATED."""
         authentication = self.authentication
         if authentication is None:
             return LOCAL_IDENTITY
         header: Any = None
-        for key, value in context.invocation_metadata() or ():
+        for key, value in context.invocation_metadata() or () if metadata is None else metadata:
             if key == HEADER:
                 header = value
                 break
@@ -212,11 +216,12 @@ class Guard:
             self.begin()
             try:
                 self.admit()
-                identity = identify(name, context)
+                metadata = tuple(context.invocation_metadata() or ())
+                identity = identify(name, context, metadata)
                 if isinstance(request, DecodeError):
                     raise unreadable()
                 allow(identity, request)
-                call = Call(context, identity, self, name)
+                call = Call(context, metadata, identity, self, name)
                 if limit is None or identity is LOCAL_IDENTITY:
                     return await carried_out(request, call)
                 with limit(identity, request) as quota:
@@ -239,11 +244,12 @@ class Guard:
             self.begin()
             try:
                 self.admit()
-                identity = self.identify(name, context)
+                metadata = tuple(context.invocation_metadata() or ())
+                identity = self.identify(name, context, metadata)
                 if isinstance(request, DecodeError):
                     raise unreadable()
                 allow(identity, request)
-                call = Call(context, identity, self, name)
+                call = Call(context, metadata, identity, self, name)
                 with self.quotas.stream(identity):
                     async for response in implementation(request, call):
                         call.recheck()
