@@ -53,6 +53,7 @@ from debt_mgmt.server.security.entrance import Entrance
 from debt_mgmt.server.security.first_token import FILE_NAME, make_first_token
 from debt_mgmt.server.sign_ins import SignIns
 from debt_mgmt.server.watch import WatchHub
+from debt_mgmt.server.web.board import Board
 from debt_mgmt.server.web.gateway import Gateway
 from debt_mgmt.server.web.short_paths import ShortPaths
 from debt_mgmt.v1 import (
@@ -184,7 +185,7 @@ async def started(
         settings.server.metrics_port,
         metrics,
         engine.health,
-        [*gateway.routes(), *ShortPaths(gateway, engine).routes()],
+        [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
         entrance.certificates.of_http() if entrance.certificates is not None else None,
     )
     closers.push_async_callback(http.stop)
