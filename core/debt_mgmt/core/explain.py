@@ -182,7 +182,7 @@ def prices(marks: Sequence[Mark], world: World) -> str:
     if not marks:
         return ""
     shown = (
-        f"{one.symbol} {text(one.price)} from {one.source}, {max(0.0, one.age_seconds(world.at)):.1f} s old"
+        f"{one.symbol} {text(one.price)} from {one.source}, {max(0, one.age_seconds(world.at)):.1f} s old"
         for one in marks
     )
     return f" Prices: {'; '.join(shown)}."

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class Failures(NamedTuple):
     """Failures of one kind that are not journaled yet; `since` the first one or the last event of theirs."""
 
-    count: int
+    times: int
     since: datetime
     method: str
 
@@ -45,7 +45,7 @@ class SignIns:
             host = MANY
         now, known = self.engine.clock(), self.gathered.get((host, reason))
         if known is not None:
-            self.gathered[host, reason] = known._replace(count=known.count + 1, method=method)
+            self.gathered[host, reason] = known._replace(times=known.times + 1, method=method)
             return
         self.gathered[host, reason] = Failures(0, now, method)
         self.write(host, reason, Failures(1, now, method))
@@ -56,7 +56,7 @@ class SignIns:
         for subject, found in list(self.gathered.items()):
             if not everything and now - found.since < GATHERED:
                 continue
-            if found.count:
+            if found.times:
                 self.write(*subject, found)
                 self.gathered[subject] = Failures(0, now, found.method)
             else:
@@ -84,11 +84,11 @@ class SignIns:
         task.add_done_callback(self.writing.discard)
 
     async def journal(self, host: str, reason: str, found: Failures) -> None:
-        command = RecordSignInFailure(reason, host, found.method, found.since, count=found.count)
+        command = RecordSignInFailure(reason, host, found.method, found.since, count=found.times)
         try:
             await self.engine.submit_house(command, request_id="", actor=Actor("nobody", peer=host))
         except Exception as error:  # noqa: BLE001 - who is refused anyway waits for nothing; the log says what is lost
-            logger.error("%d sign-in failures of %s could not be journaled: %s", found.count, host, error)
+            logger.error("%d sign-in failures of %s could not be journaled: %s", found.times, host, error)
 
 
 def host_of(peer: str) -> str:

@@ -56,7 +56,7 @@ def line_of(row: Row) -> bytes:
         row.shard, row.position, row.epoch, row.at, row.account_id, row.request_id, digest, row.actor, row.kind,
         row.payload.decode(), row.hash.hex(),
     )  # fmt: skip
-    return cast(bytes, _encode(line)) + b"\n"
+    return _encode(line) + b"\n"
 
 
 def row_of(line: bytes) -> Row:
