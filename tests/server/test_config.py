@@ -419,7 +419,8 @@ def unread_settings() -> list[str]:
     never handed on protects nobody. What a method of a section reads counts once that method is used.
     """
     read = {found for path in SOURCES for found in attributes(ast.parse(path.read_text("utf-8")))}
-    for part in ast.parse((PROJECT / "server/debt_mgmt/server/config.py").read_text("utf-8")).body:
+    files = sorted((PROJECT / "server/debt_mgmt/server").glob("config*.py"))
+    for part in (part for file in files for part in ast.parse(file.read_text("utf-8")).body):
         section = part.name.removesuffix("Section").lower() if isinstance(part, ast.ClassDef) else ""
         for method in ast.iter_child_nodes(part):
             if isinstance(method, ast.FunctionDef) and (section, method.name) in read:

@@ -50,7 +50,7 @@ from debt_mgmt.server.rpc import access, account, audit, debt, fund, leverage, m
 from debt_mgmt.server.rpc.as_of import with_past
 from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.security.entrance import Entrance
-from debt_mgmt.server.security.first_token import FILE_NAME, make_first_token
+from debt_mgmt.server.security.first_token import make_first_token
 from debt_mgmt.server.sign_ins import SignIns
 from debt_mgmt.server.watch import WatchHub
 from debt_mgmt.server.web.board import Board
@@ -328,8 +328,7 @@ async def open_to_somebody(settings: Settings, engine: Engine) -> Path | None:
     """Where tokens are asked for and no administrator has one, make one: in which file it is."""
     if settings.server.auth not in ("tokens", "both"):
         return None
-    file = settings.server.admin_token_file or settings.database.data_directory / FILE_NAME
-    return await make_first_token(engine, file)
+    return await make_first_token(engine, settings.server.admin_token_place(settings.database.data_directory))
 
 
 async def serve(

@@ -116,6 +116,10 @@ class ServerSection(Section, frozen=True, kw_only=True):
         """The host of the address, without the brackets of IPv6."""
         return self.address.rpartition(":")[0].strip("[]")
 
+    def admin_token_place(self, data_directory: Path) -> Path:
+        """Where the first administrator's token is left."""
+        return self.admin_token_file or data_directory / "admin.token"
+
 
 def security_contradictions(
     host: str, values: Mapping[str, Any], named: Callable[[str], str]

@@ -77,7 +77,7 @@ def serve(
         output.show(announcement(settings, service.port, service.metrics_port, service.admin_token_file))
         if demo:
             output.show(Text("\nTry it in another terminal", "bold"))
-            output.paste(first_calls(target_of(settings.server.host, service.port)))
+            output.paste(first_calls(target_of(settings.server.host, service.port), token_file_of(settings)))
         output.show(Text("\nctrl-c stops it", "dim"))
         output.line(
             **facts(settings, service.port, service.metrics_port, demo), admin_token_file=service.admin_token_file
@@ -215,17 +215,30 @@ def callers(settings: Settings) -> Text:
         return Text(words[server.auth] + certificates)
     if is_loopback(server.host):
         return Text("whoever is on this machine is an administrator (server.auth is off)")
-    return Text("ANYONE who reaches this address is an administrator (server.auth is off)", "bold red")
+    assert server.insecure, "the settings are refused otherwise"
+    return Text("ANYONE who reaches this address is an administrator (--insecure)", "bold red")
 
 
-def first_calls(target: str) -> str:
+def token_file_of(settings: Settings) -> Path | None:
+    """Where the administrator's token was left, by this start or by one before; None where there is none."""
+    file = settings.server.admin_token_place(settings.database.data_directory)
+    return file if settings.server.auth in ("tokens", "both") and file.exists() else None
+
+
+def first_calls(target: str, token_file: Path | None = None) -> str:
     """The same first call from the shell and from Python, ready to paste."""
     body = '{"account_id":"demo"}'
     client = "SyncMarginClient()" if target == "127.0.0.1:50051" else f'SyncMarginClient("{target}")'
     option = "" if target == "127.0.0.1:50051" else f" --target {target}"
+    first, header = [], ""
+    if token_file is not None:
+        first = [f"export DEBT_MGMT_TOKEN_FILE={token_file}"]
+        header = '-H "authorization: Bearer $(cat $DEBT_MGMT_TOKEN_FILE)" '
+        client = f'SyncMarginClient.from_env(target="{target}")'
     return "\n".join(
         (
-            f"grpcurl -plaintext -d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
+            *first,
+            f"grpcurl -plaintext {header}-d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
             f"debt-mgmt status demo{option}",
             "python - <<'EOF'",
             "from debt_mgmt.client import SyncMarginClient",

@@ -13,7 +13,6 @@ from debt_mgmt.server.security.tokens import digest_of_secret, new_secret
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "admin.token"
 NAME = "admin"
 
 
