@@ -25,7 +25,9 @@ METHODS = {
     *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
     *("risk_limits", "set_risk_limits", "halt", "resume", "alerts"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
+    *("verify_audit", "explain_event"),
     *("publish_funding_rate", "funding_rates"),
+    *("caller", "issue_token", "tokens", "rotate_token", "revoke_token"),
 }
 COMMANDS = {
     *(
@@ -40,7 +42,7 @@ COMMANDS = {
     ),
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
     *("set_risk_limits", "halt", "resume", "put_instrument", "borrow", "repay", "place_order", "cancel_order"),
-    "publish_funding_rate",
+    *("publish_funding_rate", "issue_token", "rotate_token", "revoke_token"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

@@ -5,7 +5,6 @@ import sys
 from decimal import Decimal
 from typing import Any
 
-import grpc
 import pytest
 
 from debt_mgmt.client import (
@@ -18,7 +17,6 @@ from debt_mgmt.client import (
     Lender,
     LiquidationEvent,
     MarginClient,
-    NotImplementedByServer,
     Number,
     Order,
     PriceShock,
@@ -34,12 +32,10 @@ from debt_mgmt.client import (
     Update,
     testing,
 )
-from debt_mgmt.client.errors import error_from
 from debt_mgmt.client.testing import InProcessServer, ServerNotInstalled
 from debt_mgmt.core.commands import SetBorrowRate
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import audit_service_pb2
 
 MARKS: dict[str, Number] = {"BTCUSDT": 50000, "ETHUSDT": "3000"}
 THOUSAND = AssetAmount("USDT", 1000)
@@ -149,9 +145,11 @@ async def test_every_other_method_is_answered() -> None:
         assert [event.kind async for event in client.audit_events("alice", limit=1)] == ["AccountCreated"]
         assert (await client.reset_funds("alice")).accepted
         assert (await client.close_account("alice", reason="done")).accepted
-        with pytest.raises(grpc.RpcError) as caught:
-            await client.raw.audit.VerifyAudit(audit_service_pb2.VerifyAuditRequest())
-        assert isinstance(error_from(caught.value, "VerifyAudit"), NotImplementedByServer)
+        assert (await client.verify_audit()).intact
+        (refused, *_) = [event async for event in client.audit_events("alice", kinds=["CommandRefused"])]
+        explained = await client.explain_event(refused.revision)
+        assert explained.reproduced
+        assert "SetLeverage BTCUSDT 6 was refused" in explained.summary
 
 
 async def test_money_is_borrowed_paid_back_and_told_of() -> None:

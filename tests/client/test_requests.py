@@ -31,6 +31,7 @@ from debt_mgmt.client import (
 from debt_mgmt.v1 import (
     market_service_pb2,
 )
+from tests.client import requests_of_access, requests_of_audit
 from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
@@ -485,21 +486,8 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         },
         "MarksPublished",
     ),
-    (
-        "audit_events",
-        ("alice",),
-        {"kinds": ["MarginReserved"], "actor": "desk", "request_id": "r9", "newest_first": True, "limit": 2000},
-        "ListAuditEvents",
-        {
-            **PAGE,
-            **ALICE,
-            "kinds": ["MarginReserved"],
-            "actor": "desk",
-            "request_id": "r9",
-            "newest_first": True,
-        },
-        "AuditEvent",
-    ),
+    *requests_of_audit.ROWS,
+    *requests_of_access.ROWS,
 ]
 
 

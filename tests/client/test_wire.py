@@ -39,6 +39,8 @@ GIVEN = {"revision": Revision(1, 2), "as_of": datetime(2026, 1, 1, tzinfo=UTC)}
 OTHER_NAMES = {
     "OrderCheck": "CheckResult",
     "AccountCreated": "CreateAccountResponse",
+    "AuditVerification": "VerifyAuditResponse",
+    "EventExplanation": "ExplainEventResponse",
     "BatchCheck": "BatchCheckOrdersResponse",
     "CloseAccountOutcome": "CloseAccountResponse",
     "SyncAccountOutcome": "SyncAccountResponse",
@@ -65,6 +67,9 @@ OTHER_NAMES = {
     "InstrumentPut": "PutInstrumentResponse",
     "FundingRateOutcome": "PublishFundingRateResponse",
     "MarksPublished": "PublishMarksResponse",
+    "Caller": "GetCallerResponse",
+    "TokenOutcome": "IssueTokenResponse",
+    "RevokeTokenOutcome": "RevokeTokenResponse",
 }
 """Values that are named otherwise than their message."""
 

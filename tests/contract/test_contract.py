@@ -19,6 +19,7 @@ PROTOS = PROJECT / "proto" / "debt_mgmt" / "v1"
 GENERATED = PROJECT / "client" / "debt_mgmt" / "v1"
 
 METHODS = {
+    "AccessService": "GetCaller IssueToken ListTokens RevokeToken RotateToken",
     "AccountService": "CreateAccount GetAccount ListAccounts CloseAccount SyncAccount SetDryRun ListBrokers",
     "MarginService": "GetPortfolio GetMarginStatus ListPositions CheckOrder BatchCheckOrders StreamCheckOrders "
     "ReserveMargin ReleaseReservation ListReservations RecordFill PlaceOrder CancelOrder ListOrders ClosePosition "

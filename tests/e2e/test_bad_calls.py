@@ -85,6 +85,7 @@ def filled(name: str, **fields: str) -> Message:
         "margin_mode": types_pb2.MARGIN_MODE_CROSS,
         "amount": "1",
         "asset": "USDT",
+        "caused_by_request_id": "asked",
         "limits": risk_service_pb2.RiskLimits(max_concurrent_positions=5),
         **fields,
     }

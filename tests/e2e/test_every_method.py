@@ -118,9 +118,15 @@ READS: list[tuple[str, Message]] = [
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
     ("AuditService/ListAuditEvents", audit_service_pb2.ListAuditEventsRequest(account_id="mixed")),
+    ("AuditService/VerifyAudit", audit_service_pb2.VerifyAuditRequest()),
+    (
+        "AuditService/ExplainEvent",
+        audit_service_pb2.ExplainEventRequest(event_revision=types_pb2.Revision(shard=0, position=1)),
+    ),
 ]
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
-SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates"}
+SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
+SEVERAL |= {"AuditService/ExplainEvent"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])
@@ -350,7 +356,7 @@ async def test_the_audit_tells_what_happened_and_who_asked(desk: Desk) -> None:
     last = answer.events[-1]
     assert (last.revision, last.account_id) == (held.revision, name)
     assert json.loads(last.payload)["reservation"]["reservation_id"] == held.reservation.reservation_id
-    assert json.loads(last.actor)["name"] == "anonymous"
+    assert json.loads(last.actor)["name"] == "local"
     assert len(bytes.fromhex(last.chain_hash)) == 32
     newest = audit_service_pb2.ListAuditEventsRequest(account_id=name, newest_first=True, page_size=1)
     assert list((await desk.audit.ListAuditEvents(newest)).events) == [last]

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -25,6 +26,7 @@ from debt_mgmt.v1 import (
 )
 
 FILES = (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -46,8 +48,6 @@ IDEMPOTENT = 2
 MUTATIONS = [name for name, method in METHODS.items() if method.GetOptions().idempotency_level == IDEMPOTENT]
 
 UNIMPLEMENTED = {
-    "AuditService/ExplainEvent",
-    "AuditService/VerifyAudit",
     "RiskService/AcknowledgeAlert",
 }
 """Methods of the contract that this version does not have."""
@@ -77,7 +77,9 @@ def serialized(request: Sent) -> bytes:
     return request if isinstance(request, bytes) else request.SerializeToString()
 
 
-async def call(channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: float = 10.0) -> Any:
+async def call(
+    channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: float = 10.0, metadata: Any = None
+) -> Any:
     """Call a method: its answer, or the list of its answers where it streams them (until it ends)."""
     method = METHODS[name]
     path = f"/{method.containing_service.full_name}/{method.name}"
@@ -94,7 +96,8 @@ async def call(channel: grpc.aio.Channel, name: str, *requests: Sent, timeout: f
     elif method.server_streaming:
         made = channel.unary_stream(path, serialized, answers)(requests[0], timeout=timeout)
     else:
-        return await channel.unary_unary(path, serialized, answers)(requests[0], timeout=timeout)
+        unary: Any = channel.unary_unary(path, serialized, answers)
+        return await unary(requests[0], timeout=timeout, metadata=metadata)
     return [answer async for answer in made]
 
 

@@ -1,5 +1,6 @@
 """The SDK: typed clients of the debt-mgmt service. `MarginClient` is asynchronous, `SyncMarginClient` blocks."""
 
+from debt_mgmt.client.access import Caller, RevokeTokenOutcome, Token, TokenOutcome
 from debt_mgmt.client.accounts import (
     Account,
     AccountCreated,
@@ -25,9 +26,11 @@ from debt_mgmt.client.answers import (
     TradingStopped,
     Violation,
 )
+from debt_mgmt.client.as_of import as_of
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
-from debt_mgmt.client.audit import AuditEvent
+from debt_mgmt.client.audit import AuditEvent, AuditVerification, EventExplanation, ExplainedFigure, ShardVerification
+from debt_mgmt.client.channel import tls_credentials
 from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
 from debt_mgmt.client.enums import (
@@ -58,6 +61,7 @@ from debt_mgmt.client.enums import (
     QuarantineReason,
     RefusalReason,
     RiskLevel,
+    Role,
     ShockTarget,
     Side,
     SyncStatus,
@@ -205,6 +209,7 @@ __all__ = [
     "Answer",
     "AssetAmount",
     "AuditEvent",
+    "AuditVerification",
     "BatchCheck",
     "BatchCheckResult",
     "BatchMode",
@@ -219,6 +224,7 @@ __all__ = [
     "BrokerNotReady",
     "BrokerUnreachable",
     "CallCancelled",
+    "Caller",
     "CancelOrderOutcome",
     "CheckDetail",
     "CloseAccountOutcome",
@@ -231,6 +237,8 @@ __all__ = [
     "DepositOutcome",
     "Disconnected",
     "Environment",
+    "EventExplanation",
+    "ExplainedFigure",
     "FailedPrecondition",
     "FieldViolation",
     "FigureDrift",
@@ -321,16 +329,19 @@ __all__ = [
     "Resynced",
     "RetryPolicy",
     "Revision",
+    "RevokeTokenOutcome",
     "RiskLevel",
     "RiskLimits",
     "RiskLimitsStatus",
     "RiskTier",
+    "Role",
     "ServerDraining",
     "ServerFault",
     "SetDryRunOutcome",
     "SetLeverageOutcome",
     "SetMarginModeOutcome",
     "SetRiskLimitsOutcome",
+    "ShardVerification",
     "ShockDistance",
     "ShockTarget",
     "Side",
@@ -354,6 +365,8 @@ __all__ = [
     "TimeInForce",
     "Timeout",
     "Timeouts",
+    "Token",
+    "TokenOutcome",
     "TradingState",
     "TradingStopped",
     "UNCHANGED",
@@ -365,4 +378,6 @@ __all__ = [
     "Violation",
     "WatchEvent",
     "WithdrawOutcome",
+    "tls_credentials",
+    "as_of",
 ]

@@ -4,11 +4,13 @@ import importlib.metadata
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import grpc.aio
 
+from debt_mgmt.v1.access_service_pb2_grpc import AccessServiceStub
 from debt_mgmt.v1.account_service_pb2_grpc import AccountServiceStub
 from debt_mgmt.v1.audit_service_pb2_grpc import AuditServiceStub
 from debt_mgmt.v1.debt_service_pb2_grpc import DebtServiceStub
@@ -19,6 +21,7 @@ from debt_mgmt.v1.market_service_pb2_grpc import MarketServiceStub
 from debt_mgmt.v1.risk_service_pb2_grpc import RiskServiceStub
 
 if TYPE_CHECKING:
+    from debt_mgmt.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from debt_mgmt.v1.account_service_pb2_grpc import AccountServiceAsyncStub
     from debt_mgmt.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from debt_mgmt.v1.debt_service_pb2_grpc import DebtServiceAsyncStub
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 DEFAULT_TARGET = "127.0.0.1:50051"
 TARGET_VARIABLE = "DEBT_MGMT_TARGET"
 TOKEN_VARIABLE = "DEBT_MGMT_TOKEN"
+TOKEN_FILE_VARIABLE = "DEBT_MGMT_TOKEN_FILE"
+CA_VARIABLE = "DEBT_MGMT_TLS_CA"
+CERTIFICATE_VARIABLE = "DEBT_MGMT_TLS_CERTIFICATE"
+KEY_VARIABLE = "DEBT_MGMT_TLS_KEY"
 
 
 def version() -> str:
@@ -62,6 +69,7 @@ STREAM_OPTIONS: tuple[tuple[str, int | str], ...] = (("grpc.http2.bdp_probe", 0)
 class Raw:
     """The generated stubs, by service: whatever the client has no method for."""
 
+    access: AccessServiceStub
     account: AccountServiceStub
     audit: AuditServiceStub
     debt: DebtServiceStub
@@ -75,6 +83,7 @@ class Raw:
     def over(cls, channel: Any) -> Self:
         """The stubs on a channel; on one of grpc.aio their methods return awaitable calls."""
         return cls(
+            access=AccessServiceStub(channel),
             account=AccountServiceStub(channel),
             audit=AuditServiceStub(channel),
             debt=DebtServiceStub(channel),
@@ -91,6 +100,7 @@ class AsyncRaw(Raw):
     """The generated stubs on a channel of grpc.aio."""
 
     if TYPE_CHECKING:
+        access: AccessServiceAsyncStub
         account: AccountServiceAsyncStub
         audit: AuditServiceAsyncStub
         debt: DebtServiceAsyncStub
@@ -159,6 +169,37 @@ def is_local(target: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def tls_credentials(
+    ca: str | Path | None = None, certificate: str | Path | None = None, key: str | Path | None = None
+) -> grpc.ChannelCredentials:
+    """Credentials of an encrypted connection, from PEM files.
+
+    `ca` vouches for the service; None: whom this machine trusts. `certificate` and `key` are what a service with mutual
+    TLS asks for. Raises ValueError where one of the two is missing, OSError where a file can't be read.
+    """
+    if (certificate is None) != (key is None):
+        raise ValueError("a client certificate and its key go together: give both or none")
+    return grpc.ssl_channel_credentials(
+        root_certificates=None if ca is None else Path(ca).read_bytes(),
+        private_key=None if key is None else Path(key).read_bytes(),
+        certificate_chain=None if certificate is None else Path(certificate).read_bytes(),
+    )
+
+
+def token_in(environment: Mapping[str, str]) -> str | None:
+    """The token that the environment gives, or names a file of. Raises OSError where the file can't be read."""
+    if token := environment.get(TOKEN_VARIABLE):
+        return token
+    file = environment.get(TOKEN_FILE_VARIABLE)
+    return Path(file).expanduser().read_text().strip() or None if file else None
+
+
+def credentials_in(environment: Mapping[str, str]) -> grpc.ChannelCredentials | None:
+    """Credentials from the PEM files that the environment names; None, which is no encryption, where it names none."""
+    named = [environment.get(name) or None for name in (CA_VARIABLE, CERTIFICATE_VARIABLE, KEY_VARIABLE)]
+    return tls_credentials(*named) if any(named) else None
 
 
 class SignedChannel:

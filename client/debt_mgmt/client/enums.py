@@ -97,6 +97,15 @@ class InstrumentKind(WireEnum):
     SPOT_MARGIN = "SPOT_MARGIN"
 
 
+class Role(WireEnum):
+    """What a token allows; each role allows what the ones before it allow."""
+
+    VIEWER = "VIEWER"
+    TRADER = "TRADER"
+    RISK = "RISK"
+    ADMIN = "ADMIN"
+
+
 class TradingState(WireEnum):
     """What an account may do: ACTIVE all, REDUCING no new risk because of its level, HALTED none until it is resumed.
 
@@ -209,6 +218,8 @@ class RefusalReason(WireEnum):
     ACCOUNT_NOT_SYNCED = "ACCOUNT_NOT_SYNCED"
     DRY_RUN = "DRY_RUN"
     CHANGE_PENDING = "CHANGE_PENDING"
+    TOKEN_EXISTS = "TOKEN_EXISTS"
+    TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
 
 
 class Testnet(WireEnum):

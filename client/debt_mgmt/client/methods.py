@@ -20,8 +20,17 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args
 import grpc
 
 from debt_mgmt.client.answers import Listing
+from debt_mgmt.client.as_of import looking_back
 from debt_mgmt.client.call import Call, Page, Pages
-from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_VARIABLE, AsyncRaw, Connection, Raw
+from debt_mgmt.client.channel import (
+    DEFAULT_TARGET,
+    TARGET_VARIABLE,
+    AsyncRaw,
+    Connection,
+    Raw,
+    credentials_in,
+    token_in,
+)
 from debt_mgmt.client.errors import error_from
 from debt_mgmt.client.retry import NEVER, Attempts, RetryPolicy, Timeouts
 
@@ -89,11 +98,15 @@ class Caller(Methods):
         options: Mapping[str, int | str] | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
-        """A client of the target and with the token that DEBT_MGMT_TARGET and DEBT_MGMT_TOKEN name, unless given."""
+        """A client as the environment says, unless it is given.
+
+        DEBT_MGMT_TARGET, DEBT_MGMT_TOKEN or DEBT_MGMT_TOKEN_FILE, and, for an encrypted connection, DEBT_MGMT_TLS_CA
+        and perhaps DEBT_MGMT_TLS_CERTIFICATE with DEBT_MGMT_TLS_KEY. Raises OSError where a file can't be read.
+        """
         return cls(
             target or environment.get(TARGET_VARIABLE) or DEFAULT_TARGET,
-            token=token or environment.get(TOKEN_VARIABLE) or None,
-            credentials=credentials,
+            token=token or token_in(environment),
+            credentials=credentials or credentials_in(environment),
             insecure=insecure,
             timeouts=timeouts,
             retries=retries,
@@ -146,7 +159,7 @@ class AsyncCaller(Caller):
         attempts = self._attempts(call)
         while True:
             try:
-                response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+                response = await call.send(call.request, timeout=attempts.remaining(time.monotonic()), **looking_back())
             except grpc.RpcError as failure:
                 error = error_from(failure, call.method, call.request_id)
                 pause = attempts.pause_after(error, time.monotonic())
@@ -196,7 +209,7 @@ class BlockingCaller(Caller):
         attempts = self._attempts(call)
         while True:
             try:
-                response = call.send(call.request, timeout=attempts.remaining(time.monotonic()))
+                response = call.send(call.request, timeout=attempts.remaining(time.monotonic()), **looking_back())
             except grpc.RpcError as failure:
                 error = error_from(failure, call.method, call.request_id)
                 pause = attempts.pause_after(error, time.monotonic())

@@ -1,5 +1,6 @@
 """Every method that is written once for both clients, by service."""
 
+from debt_mgmt.client.access import AccessMethods
 from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.debt import DebtMethods
@@ -27,5 +28,6 @@ class ServiceMethods(
     RiskMethods,
     MarketMethods,
     AuditMethods,
+    AccessMethods,
 ):
     """What both clients can do."""

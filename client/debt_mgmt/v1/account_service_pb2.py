@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from debt_mgmt.v1 import options_pb2 as debt__mgmt_dot_v1_dot_options__pb2
 from debt_mgmt.v1 import rejections_pb2 as debt__mgmt_dot_v1_dot_rejections__pb2
 from debt_mgmt.v1 import types_pb2 as debt__mgmt_dot_v1_dot_types__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"debt_mgmt/v1/account_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x04\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06\x62roker\x18\x03 \x01(\t\x12.\n\x0b\x65nvironment\x18\x04 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x31\n\rposition_mode\x18\x06 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionMode\x12-\n\x0bmargin_mode\x18\x07 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\x12\x0f\n\x07\x64ry_run\x18\x08 \x01(\x08\x12+\n\x08\x62\x61lances\x18\t \x03(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12&\n\x05level\x18\n \x01(\x0e\x32\x17.debt_mgmt.v1.RiskLevel\x12\x31\n\rtrading_state\x18\x0b \x01(\x0e\x32\x1a.debt_mgmt.v1.TradingState\x12\x1c\n\x14trading_state_reason\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08revision\x18\x0f \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12\'\n\x04sync\x18\x10 \x01(\x0b\x32\x19.debt_mgmt.v1.AccountSync\"\xc1\x03\n\x0b\x41\x63\x63ountSync\x12(\n\x06status\x18\x01 \x01(\x0e\x32\x18.debt_mgmt.v1.SyncStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\tsync_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0evenue_currency\x18\x05 \x01(\t\x12\x19\n\x0cvenue_equity\x18\x06 \x01(\tH\x00\x88\x01\x01\x12!\n\x14venue_initial_margin\x18\x07 \x01(\tH\x01\x88\x01\x01\x12%\n\x18venue_maintenance_margin\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x32\n\x10venue_provenance\x18\t \x01(\x0e\x32\x18.debt_mgmt.v1.Provenance\x12)\n\x06\x64rifts\x18\n \x03(\x0b\x32\x19.debt_mgmt.v1.FigureDriftB\x0f\n\r_venue_equityB\x17\n\x15_venue_initial_marginB\x1b\n\x19_venue_maintenance_margin\"V\n\x0b\x46igureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\town_value\x18\x02 \x01(\t\x12\x13\n\x0bvenue_value\x18\x03 \x01(\t\x12\x11\n\ttolerance\x18\x04 \x01(\t\"\xd7\x02\n\x14\x43reateAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\x12.\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x31\n\rposition_mode\x18\x07 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionMode\x12-\n\x0bmargin_mode\x18\x08 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\x12\x32\n\x0finitial_deposit\x18\t \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x14\n\x07\x64ry_run\x18\n \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_dry_run\"\xa6\x01\n\x15\x43reateAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12&\n\x07\x61\x63\x63ount\x18\x04 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"\'\n\x11GetAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x91\x01\n\x12GetAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"\xa3\x01\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\x12.\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x16\n\x0einclude_closed\x18\x06 \x01(\x08\"\xad\x01\n\x14ListAccountsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\x15.debt_mgmt.v1.Account\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"M\n\x13\x43loseAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xe4\x01\n\x14\x43loseAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"<\n\x12SyncAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\"\x96\x02\n\x13SyncAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\x12\x31\n\x0b\x64ifferences\x18\x07 \x03(\x0b\x32\x1c.debt_mgmt.v1.SyncDifference\"\xa6\x01\n\x0eSyncDifference\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x1b\n\x0erecorded_value\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0c\x62roker_value\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x10within_tolerance\x18\x05 \x01(\x08\x42\x11\n\x0f_recorded_valueB\x0f\n\r_broker_value\"[\n\x10SetDryRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x01\n\x11SetDryRunResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\";\n\x12ListBrokersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xaa\x01\n\x13ListBrokersResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x62rokers\x18\x03 \x03(\x0b\x32\x14.debt_mgmt.v1.Broker\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"a\n\x10\x42rokerCapability\x12,\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0e\x32\x1b.debt_mgmt.v1.BrokerFeature\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0c\n\x04note\x18\x03 \x01(\t\"\xdf\x02\n\x06\x42roker\x12\x0e\n\x06\x62roker\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x17\n\x0f\x64isabled_reason\x18\x04 \x01(\t\x12\x14\n\x0cmax_leverage\x18\x05 \x01(\t\x12\x1a\n\rleverage_step\x18\x06 \x01(\tH\x00\x88\x01\x01\x12&\n\x07testnet\x18\x07 \x01(\x0e\x32\x15.debt_mgmt.v1.Testnet\x12\x31\n\rleverage_path\x18\x08 \x01(\x0e\x32\x1a.debt_mgmt.v1.LeveragePath\x12\x34\n\x0c\x63\x61pabilities\x18\t \x03(\x0b\x32\x1e.debt_mgmt.v1.BrokerCapability\x12\x30\n\rmax_state_age\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\n\x0e_leverage_step*m\n\nSyncStatus\x12\x1b\n\x17SYNC_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11SYNC_STATUS_NEVER\x10\x01\x12\x15\n\x11SYNC_STATUS_FRESH\x10\x02\x12\x14\n\x10SYNC_STATUS_LOST\x10\x03*[\n\x07Testnet\x12\x17\n\x13TESTNET_UNSPECIFIED\x10\x00\x12\x10\n\x0cTESTNET_NONE\x10\x01\x12\x13\n\x0fTESTNET_SANDBOX\x10\x02\x12\x10\n\x0cTESTNET_DEMO\x10\x03*\xa8\x01\n\x0cLeveragePath\x12\x1d\n\x19LEVERAGE_PATH_UNSPECIFIED\x10\x00\x12\x16\n\x12LEVERAGE_PATH_NONE\x10\x01\x12\x1a\n\x16LEVERAGE_PATH_ENDPOINT\x10\x02\x12!\n\x1dLEVERAGE_PATH_ORDER_PARAMETER\x10\x03\x12\"\n\x1eLEVERAGE_PATH_ACCOUNT_ENDPOINT\x10\x04*\xbb\x02\n\rBrokerFeature\x12\x1e\n\x1a\x42ROKER_FEATURE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42ROKER_FEATURE_SET_LEVERAGE\x10\x01\x12\"\n\x1e\x42ROKER_FEATURE_SET_MARGIN_MODE\x10\x02\x12)\n%BROKER_FEATURE_ADJUST_ISOLATED_MARGIN\x10\x03\x12\x1d\n\x19\x42ROKER_FEATURE_HEDGE_MODE\x10\x04\x12\x1e\n\x1a\x42ROKER_FEATURE_REDUCE_ONLY\x10\x05\x12\x19\n\x15\x42ROKER_FEATURE_BORROW\x10\x06\x12\x1d\n\x19\x42ROKER_FEATURE_MARK_PRICE\x10\x07\x12!\n\x1d\x42ROKER_FEATURE_ACCOUNT_STREAM\x10\x08\x32\x82\x05\n\x0e\x41\x63\x63ountService\x12]\n\rCreateAccount\x12\".debt_mgmt.v1.CreateAccountRequest\x1a#.debt_mgmt.v1.CreateAccountResponse\"\x03\x90\x02\x02\x12T\n\nGetAccount\x12\x1f.debt_mgmt.v1.GetAccountRequest\x1a .debt_mgmt.v1.GetAccountResponse\"\x03\x90\x02\x01\x12Z\n\x0cListAccounts\x12!.debt_mgmt.v1.ListAccountsRequest\x1a\".debt_mgmt.v1.ListAccountsResponse\"\x03\x90\x02\x01\x12Z\n\x0c\x43loseAccount\x12!.debt_mgmt.v1.CloseAccountRequest\x1a\".debt_mgmt.v1.CloseAccountResponse\"\x03\x90\x02\x02\x12W\n\x0bSyncAccount\x12 .debt_mgmt.v1.SyncAccountRequest\x1a!.debt_mgmt.v1.SyncAccountResponse\"\x03\x90\x02\x02\x12Q\n\tSetDryRun\x12\x1e.debt_mgmt.v1.SetDryRunRequest\x1a\x1f.debt_mgmt.v1.SetDryRunResponse\"\x03\x90\x02\x02\x12W\n\x0bListBrokers\x12 .debt_mgmt.v1.ListBrokersRequest\x1a!.debt_mgmt.v1.ListBrokersResponse\"\x03\x90\x02\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"debt_mgmt/v1/account_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1a\x64\x65\x62t_mgmt/v1/options.proto\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x04\n\x07\x41\x63\x63ount\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0e\n\x06\x62roker\x18\x03 \x01(\t\x12.\n\x0b\x65nvironment\x18\x04 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x31\n\rposition_mode\x18\x06 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionMode\x12-\n\x0bmargin_mode\x18\x07 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\x12\x0f\n\x07\x64ry_run\x18\x08 \x01(\x08\x12+\n\x08\x62\x61lances\x18\t \x03(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12&\n\x05level\x18\n \x01(\x0e\x32\x17.debt_mgmt.v1.RiskLevel\x12\x31\n\rtrading_state\x18\x0b \x01(\x0e\x32\x1a.debt_mgmt.v1.TradingState\x12\x1c\n\x14trading_state_reason\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x08revision\x18\x0f \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12\'\n\x04sync\x18\x10 \x01(\x0b\x32\x19.debt_mgmt.v1.AccountSync\"\xc1\x03\n\x0b\x41\x63\x63ountSync\x12(\n\x06status\x18\x01 \x01(\x0e\x32\x18.debt_mgmt.v1.SyncStatus\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12-\n\tsync_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x03\x61ge\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0evenue_currency\x18\x05 \x01(\t\x12\x19\n\x0cvenue_equity\x18\x06 \x01(\tH\x00\x88\x01\x01\x12!\n\x14venue_initial_margin\x18\x07 \x01(\tH\x01\x88\x01\x01\x12%\n\x18venue_maintenance_margin\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x32\n\x10venue_provenance\x18\t \x01(\x0e\x32\x18.debt_mgmt.v1.Provenance\x12)\n\x06\x64rifts\x18\n \x03(\x0b\x32\x19.debt_mgmt.v1.FigureDriftB\x0f\n\r_venue_equityB\x17\n\x15_venue_initial_marginB\x1b\n\x19_venue_maintenance_margin\"V\n\x0b\x46igureDrift\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\town_value\x18\x02 \x01(\t\x12\x13\n\x0bvenue_value\x18\x03 \x01(\t\x12\x11\n\ttolerance\x18\x04 \x01(\t\"\xd7\x02\n\x14\x43reateAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\x12.\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12\x31\n\rposition_mode\x18\x07 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionMode\x12-\n\x0bmargin_mode\x18\x08 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\x12\x32\n\x0finitial_deposit\x18\t \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x14\n\x07\x64ry_run\x18\n \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_dry_run\"\xa6\x01\n\x15\x43reateAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12&\n\x07\x61\x63\x63ount\x18\x04 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"\'\n\x11GetAccountRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x91\x01\n\x12GetAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"\xa3\x01\n\x13ListAccountsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0e\n\x06\x62roker\x18\x04 \x01(\t\x12.\n\x0b\x65nvironment\x18\x05 \x01(\x0e\x32\x19.debt_mgmt.v1.Environment\x12\x16\n\x0einclude_closed\x18\x06 \x01(\x08\"\xad\x01\n\x14ListAccountsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08\x61\x63\x63ounts\x18\x03 \x03(\x0b\x32\x15.debt_mgmt.v1.Account\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"M\n\x13\x43loseAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xe4\x01\n\x14\x43loseAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\"<\n\x12SyncAccountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\"\x96\x02\n\x13SyncAccountResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\x12\x31\n\x0b\x64ifferences\x18\x07 \x03(\x0b\x32\x1c.debt_mgmt.v1.SyncDifference\"\xa6\x01\n\x0eSyncDifference\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x1b\n\x0erecorded_value\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0c\x62roker_value\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x18\n\x10within_tolerance\x18\x05 \x01(\x08\x42\x11\n\x0f_recorded_valueB\x0f\n\r_broker_value\"[\n\x10SetDryRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xe1\x01\n\x11SetDryRunResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12&\n\x07\x61\x63\x63ount\x18\x06 \x01(\x0b\x32\x15.debt_mgmt.v1.Account\";\n\x12ListBrokersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xaa\x01\n\x13ListBrokersResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x62rokers\x18\x03 \x03(\x0b\x32\x14.debt_mgmt.v1.Broker\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"a\n\x10\x42rokerCapability\x12,\n\x07\x66\x65\x61ture\x18\x01 \x01(\x0e\x32\x1b.debt_mgmt.v1.BrokerFeature\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0c\n\x04note\x18\x03 \x01(\t\"\xdf\x02\n\x06\x42roker\x12\x0e\n\x06\x62roker\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x03 \x01(\x08\x12\x17\n\x0f\x64isabled_reason\x18\x04 \x01(\t\x12\x14\n\x0cmax_leverage\x18\x05 \x01(\t\x12\x1a\n\rleverage_step\x18\x06 \x01(\tH\x00\x88\x01\x01\x12&\n\x07testnet\x18\x07 \x01(\x0e\x32\x15.debt_mgmt.v1.Testnet\x12\x31\n\rleverage_path\x18\x08 \x01(\x0e\x32\x1a.debt_mgmt.v1.LeveragePath\x12\x34\n\x0c\x63\x61pabilities\x18\t \x03(\x0b\x32\x1e.debt_mgmt.v1.BrokerCapability\x12\x30\n\rmax_state_age\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\n\x0e_leverage_step*m\n\nSyncStatus\x12\x1b\n\x17SYNC_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11SYNC_STATUS_NEVER\x10\x01\x12\x15\n\x11SYNC_STATUS_FRESH\x10\x02\x12\x14\n\x10SYNC_STATUS_LOST\x10\x03*[\n\x07Testnet\x12\x17\n\x13TESTNET_UNSPECIFIED\x10\x00\x12\x10\n\x0cTESTNET_NONE\x10\x01\x12\x13\n\x0fTESTNET_SANDBOX\x10\x02\x12\x10\n\x0cTESTNET_DEMO\x10\x03*\xa8\x01\n\x0cLeveragePath\x12\x1d\n\x19LEVERAGE_PATH_UNSPECIFIED\x10\x00\x12\x16\n\x12LEVERAGE_PATH_NONE\x10\x01\x12\x1a\n\x16LEVERAGE_PATH_ENDPOINT\x10\x02\x12!\n\x1dLEVERAGE_PATH_ORDER_PARAMETER\x10\x03\x12\"\n\x1eLEVERAGE_PATH_ACCOUNT_ENDPOINT\x10\x04*\xbb\x02\n\rBrokerFeature\x12\x1e\n\x1a\x42ROKER_FEATURE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x42ROKER_FEATURE_SET_LEVERAGE\x10\x01\x12\"\n\x1e\x42ROKER_FEATURE_SET_MARGIN_MODE\x10\x02\x12)\n%BROKER_FEATURE_ADJUST_ISOLATED_MARGIN\x10\x03\x12\x1d\n\x19\x42ROKER_FEATURE_HEDGE_MODE\x10\x04\x12\x1e\n\x1a\x42ROKER_FEATURE_REDUCE_ONLY\x10\x05\x12\x19\n\x15\x42ROKER_FEATURE_BORROW\x10\x06\x12\x1d\n\x19\x42ROKER_FEATURE_MARK_PRICE\x10\x07\x12!\n\x1d\x42ROKER_FEATURE_ACCOUNT_STREAM\x10\x08\x32\x9e\x05\n\x0e\x41\x63\x63ountService\x12\x61\n\rCreateAccount\x12\".debt_mgmt.v1.CreateAccountRequest\x1a#.debt_mgmt.v1.CreateAccountResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x04\x12X\n\nGetAccount\x12\x1f.debt_mgmt.v1.GetAccountRequest\x1a .debt_mgmt.v1.GetAccountResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12^\n\x0cListAccounts\x12!.debt_mgmt.v1.ListAccountsRequest\x1a\".debt_mgmt.v1.ListAccountsResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12^\n\x0c\x43loseAccount\x12!.debt_mgmt.v1.CloseAccountRequest\x1a\".debt_mgmt.v1.CloseAccountResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x04\x12[\n\x0bSyncAccount\x12 .debt_mgmt.v1.SyncAccountRequest\x1a!.debt_mgmt.v1.SyncAccountResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12U\n\tSetDryRun\x12\x1e.debt_mgmt.v1.SetDryRunRequest\x1a\x1f.debt_mgmt.v1.SetDryRunResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x03\x12[\n\x0bListBrokers\x12 .debt_mgmt.v1.ListBrokersRequest\x1a!.debt_mgmt.v1.ListBrokersResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,67 +38,67 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.debtmgmt.v1P\001Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\252\002\013DebtMgmt.V1\352\002\014DebtMgmt::V1'
   _globals['_ACCOUNTSERVICE'].methods_by_name['CreateAccount']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['CreateAccount']._serialized_options = b'\220\002\002'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['CreateAccount']._serialized_options = b'\220\002\002\250\324\030\004'
   _globals['_ACCOUNTSERVICE'].methods_by_name['GetAccount']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['GetAccount']._serialized_options = b'\220\002\001'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['GetAccount']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListAccounts']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['ListAccounts']._serialized_options = b'\220\002\001'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListAccounts']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_ACCOUNTSERVICE'].methods_by_name['CloseAccount']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['CloseAccount']._serialized_options = b'\220\002\002'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['CloseAccount']._serialized_options = b'\220\002\002\250\324\030\004'
   _globals['_ACCOUNTSERVICE'].methods_by_name['SyncAccount']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['SyncAccount']._serialized_options = b'\220\002\002'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SyncAccount']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_ACCOUNTSERVICE'].methods_by_name['SetDryRun']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['SetDryRun']._serialized_options = b'\220\002\002'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SetDryRun']._serialized_options = b'\220\002\002\250\324\030\003'
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListBrokers']._loaded_options = None
-  _globals['_ACCOUNTSERVICE'].methods_by_name['ListBrokers']._serialized_options = b'\220\002\001'
-  _globals['_SYNCSTATUS']._serialized_start=4180
-  _globals['_SYNCSTATUS']._serialized_end=4289
-  _globals['_TESTNET']._serialized_start=4291
-  _globals['_TESTNET']._serialized_end=4382
-  _globals['_LEVERAGEPATH']._serialized_start=4385
-  _globals['_LEVERAGEPATH']._serialized_end=4553
-  _globals['_BROKERFEATURE']._serialized_start=4556
-  _globals['_BROKERFEATURE']._serialized_end=4871
-  _globals['_ACCOUNT']._serialized_start=175
-  _globals['_ACCOUNT']._serialized_end=762
-  _globals['_ACCOUNTSYNC']._serialized_start=765
-  _globals['_ACCOUNTSYNC']._serialized_end=1214
-  _globals['_FIGUREDRIFT']._serialized_start=1216
-  _globals['_FIGUREDRIFT']._serialized_end=1302
-  _globals['_CREATEACCOUNTREQUEST']._serialized_start=1305
-  _globals['_CREATEACCOUNTREQUEST']._serialized_end=1648
-  _globals['_CREATEACCOUNTRESPONSE']._serialized_start=1651
-  _globals['_CREATEACCOUNTRESPONSE']._serialized_end=1817
-  _globals['_GETACCOUNTREQUEST']._serialized_start=1819
-  _globals['_GETACCOUNTREQUEST']._serialized_end=1858
-  _globals['_GETACCOUNTRESPONSE']._serialized_start=1861
-  _globals['_GETACCOUNTRESPONSE']._serialized_end=2006
-  _globals['_LISTACCOUNTSREQUEST']._serialized_start=2009
-  _globals['_LISTACCOUNTSREQUEST']._serialized_end=2172
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=2175
-  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=2348
-  _globals['_CLOSEACCOUNTREQUEST']._serialized_start=2350
-  _globals['_CLOSEACCOUNTREQUEST']._serialized_end=2427
-  _globals['_CLOSEACCOUNTRESPONSE']._serialized_start=2430
-  _globals['_CLOSEACCOUNTRESPONSE']._serialized_end=2658
-  _globals['_SYNCACCOUNTREQUEST']._serialized_start=2660
-  _globals['_SYNCACCOUNTREQUEST']._serialized_end=2720
-  _globals['_SYNCACCOUNTRESPONSE']._serialized_start=2723
-  _globals['_SYNCACCOUNTRESPONSE']._serialized_end=3001
-  _globals['_SYNCDIFFERENCE']._serialized_start=3004
-  _globals['_SYNCDIFFERENCE']._serialized_end=3170
-  _globals['_SETDRYRUNREQUEST']._serialized_start=3172
-  _globals['_SETDRYRUNREQUEST']._serialized_end=3263
-  _globals['_SETDRYRUNRESPONSE']._serialized_start=3266
-  _globals['_SETDRYRUNRESPONSE']._serialized_end=3491
-  _globals['_LISTBROKERSREQUEST']._serialized_start=3493
-  _globals['_LISTBROKERSREQUEST']._serialized_end=3552
-  _globals['_LISTBROKERSRESPONSE']._serialized_start=3555
-  _globals['_LISTBROKERSRESPONSE']._serialized_end=3725
-  _globals['_BROKERCAPABILITY']._serialized_start=3727
-  _globals['_BROKERCAPABILITY']._serialized_end=3824
-  _globals['_BROKER']._serialized_start=3827
-  _globals['_BROKER']._serialized_end=4178
-  _globals['_ACCOUNTSERVICE']._serialized_start=4874
-  _globals['_ACCOUNTSERVICE']._serialized_end=5516
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListBrokers']._serialized_options = b'\220\002\001\250\324\030\001'
+  _globals['_SYNCSTATUS']._serialized_start=4208
+  _globals['_SYNCSTATUS']._serialized_end=4317
+  _globals['_TESTNET']._serialized_start=4319
+  _globals['_TESTNET']._serialized_end=4410
+  _globals['_LEVERAGEPATH']._serialized_start=4413
+  _globals['_LEVERAGEPATH']._serialized_end=4581
+  _globals['_BROKERFEATURE']._serialized_start=4584
+  _globals['_BROKERFEATURE']._serialized_end=4899
+  _globals['_ACCOUNT']._serialized_start=203
+  _globals['_ACCOUNT']._serialized_end=790
+  _globals['_ACCOUNTSYNC']._serialized_start=793
+  _globals['_ACCOUNTSYNC']._serialized_end=1242
+  _globals['_FIGUREDRIFT']._serialized_start=1244
+  _globals['_FIGUREDRIFT']._serialized_end=1330
+  _globals['_CREATEACCOUNTREQUEST']._serialized_start=1333
+  _globals['_CREATEACCOUNTREQUEST']._serialized_end=1676
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_start=1679
+  _globals['_CREATEACCOUNTRESPONSE']._serialized_end=1845
+  _globals['_GETACCOUNTREQUEST']._serialized_start=1847
+  _globals['_GETACCOUNTREQUEST']._serialized_end=1886
+  _globals['_GETACCOUNTRESPONSE']._serialized_start=1889
+  _globals['_GETACCOUNTRESPONSE']._serialized_end=2034
+  _globals['_LISTACCOUNTSREQUEST']._serialized_start=2037
+  _globals['_LISTACCOUNTSREQUEST']._serialized_end=2200
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_start=2203
+  _globals['_LISTACCOUNTSRESPONSE']._serialized_end=2376
+  _globals['_CLOSEACCOUNTREQUEST']._serialized_start=2378
+  _globals['_CLOSEACCOUNTREQUEST']._serialized_end=2455
+  _globals['_CLOSEACCOUNTRESPONSE']._serialized_start=2458
+  _globals['_CLOSEACCOUNTRESPONSE']._serialized_end=2686
+  _globals['_SYNCACCOUNTREQUEST']._serialized_start=2688
+  _globals['_SYNCACCOUNTREQUEST']._serialized_end=2748
+  _globals['_SYNCACCOUNTRESPONSE']._serialized_start=2751
+  _globals['_SYNCACCOUNTRESPONSE']._serialized_end=3029
+  _globals['_SYNCDIFFERENCE']._serialized_start=3032
+  _globals['_SYNCDIFFERENCE']._serialized_end=3198
+  _globals['_SETDRYRUNREQUEST']._serialized_start=3200
+  _globals['_SETDRYRUNREQUEST']._serialized_end=3291
+  _globals['_SETDRYRUNRESPONSE']._serialized_start=3294
+  _globals['_SETDRYRUNRESPONSE']._serialized_end=3519
+  _globals['_LISTBROKERSREQUEST']._serialized_start=3521
+  _globals['_LISTBROKERSREQUEST']._serialized_end=3580
+  _globals['_LISTBROKERSRESPONSE']._serialized_start=3583
+  _globals['_LISTBROKERSRESPONSE']._serialized_end=3753
+  _globals['_BROKERCAPABILITY']._serialized_start=3755
+  _globals['_BROKERCAPABILITY']._serialized_end=3852
+  _globals['_BROKER']._serialized_start=3855
+  _globals['_BROKER']._serialized_end=4206
+  _globals['_ACCOUNTSERVICE']._serialized_start=4902
+  _globals['_ACCOUNTSERVICE']._serialized_end=5572
 # @@protoc_insertion_point(module_scope)

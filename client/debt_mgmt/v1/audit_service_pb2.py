@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from debt_mgmt.v1 import options_pb2 as debt__mgmt_dot_v1_dot_options__pb2
 from debt_mgmt.v1 import rejections_pb2 as debt__mgmt_dot_v1_dot_rejections__pb2
 from debt_mgmt.v1 import types_pb2 as debt__mgmt_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n debt_mgmt/v1/audit_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n\nAuditEvent\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0f\n\x07payload\x18\x07 \x01(\t\x12\x12\n\nchain_hash\x18\x08 \x01(\t\"\xf9\x01\n\x16ListAuditEventsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x14\n\x0cnewest_first\x18\t \x01(\x08\"\xb1\x01\n\x17ListAuditEventsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x84\x01\n\x13\x45xplainEventRequest\x12\x30\n\x0e\x65vent_revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.RevisionH\x00\x12\x1e\n\x14\x63\x61used_by_request_id\x18\x02 \x01(\tH\x00\x12\x12\n\naccount_id\x18\x03 \x01(\tB\x07\n\x05\x65vent\"N\n\x0f\x45xplainedFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07working\x18\x03 \x01(\tB\x08\n\x06_value\"\x89\x03\n\x14\x45xplainEventResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12.\n\x07\x66igures\x18\x05 \x03(\x0b\x32\x1d.debt_mgmt.v1.ExplainedFigure\x12!\n\x05marks\x18\x06 \x03(\x0b\x32\x12.debt_mgmt.v1.Mark\x12+\n\nviolations\x18\x07 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12\x14\n\x0cmargin_rules\x18\x08 \x01(\t\x12(\n\x06led_by\x18\t \x03(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x0e\n\x06remedy\x18\n \x01(\t\x12\x12\n\nreproduced\x18\x0b \x01(\x08\"J\n\x12VerifyAuditRequest\x12\x12\n\x05shard\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\x0estart_position\x18\x02 \x01(\x03\x42\x08\n\x06_shard\"\xb7\x01\n\x11ShardVerification\x12\r\n\x05shard\x18\x01 \x01(\x05\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\x12\x0e\n\x06intact\x18\x04 \x01(\x08\x12\x1c\n\x0f\x62roken_position\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x12\n\nchain_hash\x18\x07 \x01(\tB\x12\n\x10_broken_position\"\xab\x01\n\x13VerifyAuditResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06intact\x18\x03 \x01(\x08\x12/\n\x06shards\x18\x04 \x03(\x0b\x32\x1f.debt_mgmt.v1.ShardVerification2\xa8\x02\n\x0c\x41uditService\x12\x63\n\x0fListAuditEvents\x12$.debt_mgmt.v1.ListAuditEventsRequest\x1a%.debt_mgmt.v1.ListAuditEventsResponse\"\x03\x90\x02\x01\x12Z\n\x0c\x45xplainEvent\x12!.debt_mgmt.v1.ExplainEventRequest\x1a\".debt_mgmt.v1.ExplainEventResponse\"\x03\x90\x02\x01\x12W\n\x0bVerifyAudit\x12 .debt_mgmt.v1.VerifyAuditRequest\x1a!.debt_mgmt.v1.VerifyAuditResponse\"\x03\x90\x02\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n debt_mgmt/v1/audit_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1a\x64\x65\x62t_mgmt/v1/options.proto\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xca\x01\n\nAuditEvent\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0c\n\x04kind\x18\x06 \x01(\t\x12\x0f\n\x07payload\x18\x07 \x01(\t\x12\x12\n\nchain_hash\x18\x08 \x01(\t\"\xf9\x01\n\x16ListAuditEventsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\r\n\x05kinds\x18\x04 \x03(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12.\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x14\n\x0cnewest_first\x18\t \x01(\x08\"\xb1\x01\n\x17ListAuditEventsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x84\x01\n\x13\x45xplainEventRequest\x12\x30\n\x0e\x65vent_revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.RevisionH\x00\x12\x1e\n\x14\x63\x61used_by_request_id\x18\x02 \x01(\tH\x00\x12\x12\n\naccount_id\x18\x03 \x01(\tB\x07\n\x05\x65vent\"N\n\x0f\x45xplainedFigure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07working\x18\x03 \x01(\tB\x08\n\x06_value\"\x89\x03\n\x14\x45xplainEventResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x0f\n\x07summary\x18\x04 \x01(\t\x12.\n\x07\x66igures\x18\x05 \x03(\x0b\x32\x1d.debt_mgmt.v1.ExplainedFigure\x12!\n\x05marks\x18\x06 \x03(\x0b\x32\x12.debt_mgmt.v1.Mark\x12+\n\nviolations\x18\x07 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12\x14\n\x0cmargin_rules\x18\x08 \x01(\t\x12(\n\x06led_by\x18\t \x03(\x0b\x32\x18.debt_mgmt.v1.AuditEvent\x12\x0e\n\x06remedy\x18\n \x01(\t\x12\x12\n\nreproduced\x18\x0b \x01(\x08\"^\n\x12VerifyAuditRequest\x12\x12\n\x05shard\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\x0estart_position\x18\x02 \x01(\x03\x12\x12\n\nmax_events\x18\x03 \x01(\x03\x42\x08\n\x06_shard\"\xce\x01\n\x11ShardVerification\x12\r\n\x05shard\x18\x01 \x01(\x05\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x03\x12\x15\n\rlast_position\x18\x03 \x01(\x03\x12\x0e\n\x06intact\x18\x04 \x01(\x08\x12\x1c\n\x0f\x62roken_position\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x12\n\nchain_hash\x18\x07 \x01(\t\x12\x15\n\rhead_position\x18\x08 \x01(\x03\x42\x12\n\x10_broken_position\"\xab\x01\n\x13VerifyAuditResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06intact\x18\x03 \x01(\x08\x12/\n\x06shards\x18\x04 \x03(\x0b\x32\x1f.debt_mgmt.v1.ShardVerification2\xb8\x02\n\x0c\x41uditService\x12g\n\x0fListAuditEvents\x12$.debt_mgmt.v1.ListAuditEventsRequest\x1a%.debt_mgmt.v1.ListAuditEventsResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12^\n\x0c\x45xplainEvent\x12!.debt_mgmt.v1.ExplainEventRequest\x1a\".debt_mgmt.v1.ExplainEventResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12_\n\x0bVerifyAudit\x12 .debt_mgmt.v1.VerifyAuditRequest\x1a!.debt_mgmt.v1.VerifyAuditResponse\"\x0b\x90\x02\x01\xa8\xd4\x18\x03\xb0\xd4\x18\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +37,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.debtmgmt.v1P\001Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\252\002\013DebtMgmt.V1\352\002\014DebtMgmt::V1'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\001'
+  _globals['_AUDITSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_AUDITSERVICE'].methods_by_name['ExplainEvent']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['ExplainEvent']._serialized_options = b'\220\002\001'
+  _globals['_AUDITSERVICE'].methods_by_name['ExplainEvent']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAudit']._loaded_options = None
-  _globals['_AUDITSERVICE'].methods_by_name['VerifyAudit']._serialized_options = b'\220\002\001'
-  _globals['_AUDITEVENT']._serialized_start=141
-  _globals['_AUDITEVENT']._serialized_end=343
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=346
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=595
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=598
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=775
-  _globals['_EXPLAINEVENTREQUEST']._serialized_start=778
-  _globals['_EXPLAINEVENTREQUEST']._serialized_end=910
-  _globals['_EXPLAINEDFIGURE']._serialized_start=912
-  _globals['_EXPLAINEDFIGURE']._serialized_end=990
-  _globals['_EXPLAINEVENTRESPONSE']._serialized_start=993
-  _globals['_EXPLAINEVENTRESPONSE']._serialized_end=1386
-  _globals['_VERIFYAUDITREQUEST']._serialized_start=1388
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1462
-  _globals['_SHARDVERIFICATION']._serialized_start=1465
-  _globals['_SHARDVERIFICATION']._serialized_end=1648
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1651
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1822
-  _globals['_AUDITSERVICE']._serialized_start=1825
-  _globals['_AUDITSERVICE']._serialized_end=2121
+  _globals['_AUDITSERVICE'].methods_by_name['VerifyAudit']._serialized_options = b'\220\002\001\250\324\030\003\260\324\030\001'
+  _globals['_AUDITEVENT']._serialized_start=169
+  _globals['_AUDITEVENT']._serialized_end=371
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=374
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=623
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=626
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=803
+  _globals['_EXPLAINEVENTREQUEST']._serialized_start=806
+  _globals['_EXPLAINEVENTREQUEST']._serialized_end=938
+  _globals['_EXPLAINEDFIGURE']._serialized_start=940
+  _globals['_EXPLAINEDFIGURE']._serialized_end=1018
+  _globals['_EXPLAINEVENTRESPONSE']._serialized_start=1021
+  _globals['_EXPLAINEVENTRESPONSE']._serialized_end=1414
+  _globals['_VERIFYAUDITREQUEST']._serialized_start=1416
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=1510
+  _globals['_SHARDVERIFICATION']._serialized_start=1513
+  _globals['_SHARDVERIFICATION']._serialized_end=1719
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1722
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1893
+  _globals['_AUDITSERVICE']._serialized_start=1896
+  _globals['_AUDITSERVICE']._serialized_end=2208
 # @@protoc_insertion_point(module_scope)

@@ -325,19 +325,25 @@ class VerifyAuditRequest(_message.Message):
 
     SHARD_FIELD_NUMBER: _builtins.int
     START_POSITION_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_FIELD_NUMBER: _builtins.int
     shard: _builtins.int
     """Only this shard. Absent: all."""
     start_position: _builtins.int
     """From this position. 0: from the first that is kept."""
+    max_events: _builtins.int
+    """At most so many events of each shard; a long log is walked in several calls, each from the position after the last.
+    0: all.
+    """
     def __init__(
         self,
         *,
         shard: _builtins.int | None = ...,
         start_position: _builtins.int = ...,
+        max_events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_shard", b"_shard", "shard", b"shard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shard", b"_shard", "shard", b"shard", "start_position", b"start_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shard", b"_shard", "max_events", b"max_events", "shard", b"shard", "start_position", b"start_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__shard: _TypeAlias = _typing.Literal["shard"]  # noqa: Y015
     _WhichOneofArgType__shard: _TypeAlias = _typing.Literal["_shard", b"_shard"]  # noqa: Y015
@@ -358,6 +364,7 @@ class ShardVerification(_message.Message):
     BROKEN_POSITION_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     CHAIN_HASH_FIELD_NUMBER: _builtins.int
+    HEAD_POSITION_FIELD_NUMBER: _builtins.int
     shard: _builtins.int
     """Shard."""
     first_position: _builtins.int
@@ -372,6 +379,8 @@ class ShardVerification(_message.Message):
     """What does not fit, in words. Empty when intact."""
     chain_hash: _builtins.str
     """Hash of the last event that fits, in lower-case hexadecimal. Empty: none does."""
+    head_position: _builtins.int
+    """Last position of the log when the walk began. Beyond last_position: the walk ended at max_events, or at a break."""
     def __init__(
         self,
         *,
@@ -382,10 +391,11 @@ class ShardVerification(_message.Message):
         broken_position: _builtins.int | None = ...,
         detail: _builtins.str = ...,
         chain_hash: _builtins.str = ...,
+        head_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_broken_position", b"_broken_position", "broken_position", b"broken_position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_broken_position", b"_broken_position", "broken_position", b"broken_position", "chain_hash", b"chain_hash", "detail", b"detail", "first_position", b"first_position", "intact", b"intact", "last_position", b"last_position", "shard", b"shard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_broken_position", b"_broken_position", "broken_position", b"broken_position", "chain_hash", b"chain_hash", "detail", b"detail", "first_position", b"first_position", "head_position", b"head_position", "intact", b"intact", "last_position", b"last_position", "shard", b"shard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__broken_position: _TypeAlias = _typing.Literal["broken_position"]  # noqa: Y015
     _WhichOneofArgType__broken_position: _TypeAlias = _typing.Literal["_broken_position", b"_broken_position"]  # noqa: Y015

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from debt_mgmt.v1 import options_pb2 as debt__mgmt_dot_v1_dot_options__pb2
 from debt_mgmt.v1 import rejections_pb2 as debt__mgmt_dot_v1_dot_rejections__pb2
 from debt_mgmt.v1 import types_pb2 as debt__mgmt_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x65\x62t_mgmt/v1/fund_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x04\n\x05\x46unds\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12+\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x33\n\x10starting_capital\x18\x04 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x1e\n\x11\x61vailable_balance\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bused_margin\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1d\n\x10\x63ollateral_value\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0crealized_pnl\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0eunrealized_pnl\x18\t \x01(\tH\x04\x88\x01\x01\x12\x33\n\x0flast_reset_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_reset_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breset_count\x18\x0c \x01(\x05\x12\x1f\n\x12realized_pnl_today\x18\r \x01(\tH\x05\x88\x01\x01\x42\x14\n\x12_available_balanceB\x0e\n\x0c_used_marginB\x13\n\x11_collateral_valueB\x0f\n\r_realized_pnlB\x11\n\x0f_unrealized_pnlB\x15\n\x13_realized_pnl_today\"%\n\x0fGetFundsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x8b\x01\n\x10GetFundsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05\x66unds\x18\x03 \x01(\x0b\x32\x13.debt_mgmt.v1.Funds\"g\n\x0e\x44\x65positRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x8f\x02\n\x0f\x44\x65positResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12*\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\"h\n\x0fWithdrawRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xc0\x02\n\x10WithdrawResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12*\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x1b\n\x0elargest_amount\x18\x08 \x01(\tH\x00\x88\x01\x01\x42\x11\n\x0f_largest_amount\"K\n\x11ResetFundsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xde\x01\n\x12ResetFundsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12\"\n\x05\x66unds\x18\x06 \x01(\x0b\x32\x13.debt_mgmt.v1.Funds\"\x9b\x01\n\rProfitAndLoss\x12\r\n\x05price\x18\x01 \x01(\t\x12\x0f\n\x07\x66unding\x18\x02 \x01(\t\x12\x10\n\x08interest\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x65\x65s\x18\x04 \x01(\t\x12\x11\n\ttransfers\x18\x05 \x01(\t\x12\x18\n\x10liquidation_cost\x18\x06 \x01(\t\x12\r\n\x05total\x18\x07 \x01(\t\x12\x0e\n\x06synced\x18\x08 \x01(\t\"\xd2\x02\n\x10\x46undHistoryEntry\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06\x65quity\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0ewallet_balance\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eunrealized_pnl\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0crealized_pnl\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x34\n\x0fprofit_and_loss\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.ProfitAndLossB\t\n\x07_equityB\x11\n\x0f_wallet_balanceB\x11\n\x0f_unrealized_pnlB\x0f\n\r_realized_pnl\"\xdf\x01\n\x16ListFundHistoryRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08interval\x18\x04 \x01(\x0e\x32\x1a.debt_mgmt.v1.FundInterval\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x02\n\x17ListFundHistoryResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1e.debt_mgmt.v1.FundHistoryEntry\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12*\n\x05total\x18\x05 \x01(\x0b\x32\x1b.debt_mgmt.v1.ProfitAndLoss\x12\x19\n\x0crealized_pnl\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_realized_pnl*\x8d\x01\n\x0c\x46undInterval\x12\x1d\n\x19\x46UND_INTERVAL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46UND_INTERVAL_HOUR\x10\x01\x12\x15\n\x11\x46UND_INTERVAL_DAY\x10\x02\x12\x16\n\x12\x46UND_INTERVAL_WEEK\x10\x03\x12\x17\n\x13\x46UND_INTERVAL_MONTH\x10\x04\x32\xb5\x03\n\x0b\x46undService\x12N\n\x08GetFunds\x12\x1d.debt_mgmt.v1.GetFundsRequest\x1a\x1e.debt_mgmt.v1.GetFundsResponse\"\x03\x90\x02\x01\x12K\n\x07\x44\x65posit\x12\x1c.debt_mgmt.v1.DepositRequest\x1a\x1d.debt_mgmt.v1.DepositResponse\"\x03\x90\x02\x02\x12N\n\x08Withdraw\x12\x1d.debt_mgmt.v1.WithdrawRequest\x1a\x1e.debt_mgmt.v1.WithdrawResponse\"\x03\x90\x02\x02\x12T\n\nResetFunds\x12\x1f.debt_mgmt.v1.ResetFundsRequest\x1a .debt_mgmt.v1.ResetFundsResponse\"\x03\x90\x02\x02\x12\x63\n\x0fListFundHistory\x12$.debt_mgmt.v1.ListFundHistoryRequest\x1a%.debt_mgmt.v1.ListFundHistoryResponse\"\x03\x90\x02\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x65\x62t_mgmt/v1/fund_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1a\x64\x65\x62t_mgmt/v1/options.proto\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x04\n\x05\x46unds\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x10\n\x08\x63urrency\x18\x02 \x01(\t\x12+\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x33\n\x10starting_capital\x18\x04 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12\x1e\n\x11\x61vailable_balance\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0bused_margin\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x1d\n\x10\x63ollateral_value\x18\x07 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0crealized_pnl\x18\x08 \x01(\tH\x03\x88\x01\x01\x12\x1b\n\x0eunrealized_pnl\x18\t \x01(\tH\x04\x88\x01\x01\x12\x33\n\x0flast_reset_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_reset_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0breset_count\x18\x0c \x01(\x05\x12\x1f\n\x12realized_pnl_today\x18\r \x01(\tH\x05\x88\x01\x01\x42\x14\n\x12_available_balanceB\x0e\n\x0c_used_marginB\x13\n\x11_collateral_valueB\x0f\n\r_realized_pnlB\x11\n\x0f_unrealized_pnlB\x15\n\x13_realized_pnl_today\"%\n\x0fGetFundsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\"\x8b\x01\n\x10GetFundsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05\x66unds\x18\x03 \x01(\x0b\x32\x13.debt_mgmt.v1.Funds\"g\n\x0e\x44\x65positRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x8f\x02\n\x0f\x44\x65positResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12*\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\"h\n\x0fWithdrawRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\r\n\x05\x61sset\x18\x03 \x01(\t\x12\x0e\n\x06\x61mount\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\xc0\x02\n\x10WithdrawResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12*\n\x07\x62\x61lance\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.AssetAmount\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x1b\n\x0elargest_amount\x18\x08 \x01(\tH\x00\x88\x01\x01\x42\x11\n\x0f_largest_amount\"K\n\x11ResetFundsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xde\x01\n\x12ResetFundsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12\"\n\x05\x66unds\x18\x06 \x01(\x0b\x32\x13.debt_mgmt.v1.Funds\"\x9b\x01\n\rProfitAndLoss\x12\r\n\x05price\x18\x01 \x01(\t\x12\x0f\n\x07\x66unding\x18\x02 \x01(\t\x12\x10\n\x08interest\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x65\x65s\x18\x04 \x01(\t\x12\x11\n\ttransfers\x18\x05 \x01(\t\x12\x18\n\x10liquidation_cost\x18\x06 \x01(\t\x12\r\n\x05total\x18\x07 \x01(\t\x12\x0e\n\x06synced\x18\x08 \x01(\t\"\xd2\x02\n\x10\x46undHistoryEntry\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x06\x65quity\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0ewallet_balance\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eunrealized_pnl\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x19\n\x0crealized_pnl\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x34\n\x0fprofit_and_loss\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.ProfitAndLossB\t\n\x07_equityB\x11\n\x0f_wallet_balanceB\x11\n\x0f_unrealized_pnlB\x0f\n\r_realized_pnl\"\xdf\x01\n\x16ListFundHistoryRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12,\n\x08interval\x18\x04 \x01(\x0e\x32\x1a.debt_mgmt.v1.FundInterval\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x02\n\x17ListFundHistoryResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1e.debt_mgmt.v1.FundHistoryEntry\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\x12*\n\x05total\x18\x05 \x01(\x0b\x32\x1b.debt_mgmt.v1.ProfitAndLoss\x12\x19\n\x0crealized_pnl\x18\x06 \x01(\tH\x00\x88\x01\x01\x42\x0f\n\r_realized_pnl*\x8d\x01\n\x0c\x46undInterval\x12\x1d\n\x19\x46UND_INTERVAL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46UND_INTERVAL_HOUR\x10\x01\x12\x15\n\x11\x46UND_INTERVAL_DAY\x10\x02\x12\x16\n\x12\x46UND_INTERVAL_WEEK\x10\x03\x12\x17\n\x13\x46UND_INTERVAL_MONTH\x10\x04\x32\xc9\x03\n\x0b\x46undService\x12R\n\x08GetFunds\x12\x1d.debt_mgmt.v1.GetFundsRequest\x1a\x1e.debt_mgmt.v1.GetFundsResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12O\n\x07\x44\x65posit\x12\x1c.debt_mgmt.v1.DepositRequest\x1a\x1d.debt_mgmt.v1.DepositResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12R\n\x08Withdraw\x12\x1d.debt_mgmt.v1.WithdrawRequest\x1a\x1e.debt_mgmt.v1.WithdrawResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12X\n\nResetFunds\x12\x1f.debt_mgmt.v1.ResetFundsRequest\x1a .debt_mgmt.v1.ResetFundsResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12g\n\x0fListFundHistory\x12$.debt_mgmt.v1.ListFundHistoryRequest\x1a%.debt_mgmt.v1.ListFundHistoryResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,43 +37,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.debtmgmt.v1P\001Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\252\002\013DebtMgmt.V1\352\002\014DebtMgmt::V1'
   _globals['_FUNDSERVICE'].methods_by_name['GetFunds']._loaded_options = None
-  _globals['_FUNDSERVICE'].methods_by_name['GetFunds']._serialized_options = b'\220\002\001'
+  _globals['_FUNDSERVICE'].methods_by_name['GetFunds']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_FUNDSERVICE'].methods_by_name['Deposit']._loaded_options = None
-  _globals['_FUNDSERVICE'].methods_by_name['Deposit']._serialized_options = b'\220\002\002'
+  _globals['_FUNDSERVICE'].methods_by_name['Deposit']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_FUNDSERVICE'].methods_by_name['Withdraw']._loaded_options = None
-  _globals['_FUNDSERVICE'].methods_by_name['Withdraw']._serialized_options = b'\220\002\002'
+  _globals['_FUNDSERVICE'].methods_by_name['Withdraw']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_FUNDSERVICE'].methods_by_name['ResetFunds']._loaded_options = None
-  _globals['_FUNDSERVICE'].methods_by_name['ResetFunds']._serialized_options = b'\220\002\002'
+  _globals['_FUNDSERVICE'].methods_by_name['ResetFunds']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_FUNDSERVICE'].methods_by_name['ListFundHistory']._loaded_options = None
-  _globals['_FUNDSERVICE'].methods_by_name['ListFundHistory']._serialized_options = b'\220\002\001'
-  _globals['_FUNDINTERVAL']._serialized_start=3000
-  _globals['_FUNDINTERVAL']._serialized_end=3141
-  _globals['_FUNDS']._serialized_start=140
-  _globals['_FUNDS']._serialized_end=706
-  _globals['_GETFUNDSREQUEST']._serialized_start=708
-  _globals['_GETFUNDSREQUEST']._serialized_end=745
-  _globals['_GETFUNDSRESPONSE']._serialized_start=748
-  _globals['_GETFUNDSRESPONSE']._serialized_end=887
-  _globals['_DEPOSITREQUEST']._serialized_start=889
-  _globals['_DEPOSITREQUEST']._serialized_end=992
-  _globals['_DEPOSITRESPONSE']._serialized_start=995
-  _globals['_DEPOSITRESPONSE']._serialized_end=1266
-  _globals['_WITHDRAWREQUEST']._serialized_start=1268
-  _globals['_WITHDRAWREQUEST']._serialized_end=1372
-  _globals['_WITHDRAWRESPONSE']._serialized_start=1375
-  _globals['_WITHDRAWRESPONSE']._serialized_end=1695
-  _globals['_RESETFUNDSREQUEST']._serialized_start=1697
-  _globals['_RESETFUNDSREQUEST']._serialized_end=1772
-  _globals['_RESETFUNDSRESPONSE']._serialized_start=1775
-  _globals['_RESETFUNDSRESPONSE']._serialized_end=1997
-  _globals['_PROFITANDLOSS']._serialized_start=2000
-  _globals['_PROFITANDLOSS']._serialized_end=2155
-  _globals['_FUNDHISTORYENTRY']._serialized_start=2158
-  _globals['_FUNDHISTORYENTRY']._serialized_end=2496
-  _globals['_LISTFUNDHISTORYREQUEST']._serialized_start=2499
-  _globals['_LISTFUNDHISTORYREQUEST']._serialized_end=2722
-  _globals['_LISTFUNDHISTORYRESPONSE']._serialized_start=2725
-  _globals['_LISTFUNDHISTORYRESPONSE']._serialized_end=2997
-  _globals['_FUNDSERVICE']._serialized_start=3144
-  _globals['_FUNDSERVICE']._serialized_end=3581
+  _globals['_FUNDSERVICE'].methods_by_name['ListFundHistory']._serialized_options = b'\220\002\001\250\324\030\001'
+  _globals['_FUNDINTERVAL']._serialized_start=3028
+  _globals['_FUNDINTERVAL']._serialized_end=3169
+  _globals['_FUNDS']._serialized_start=168
+  _globals['_FUNDS']._serialized_end=734
+  _globals['_GETFUNDSREQUEST']._serialized_start=736
+  _globals['_GETFUNDSREQUEST']._serialized_end=773
+  _globals['_GETFUNDSRESPONSE']._serialized_start=776
+  _globals['_GETFUNDSRESPONSE']._serialized_end=915
+  _globals['_DEPOSITREQUEST']._serialized_start=917
+  _globals['_DEPOSITREQUEST']._serialized_end=1020
+  _globals['_DEPOSITRESPONSE']._serialized_start=1023
+  _globals['_DEPOSITRESPONSE']._serialized_end=1294
+  _globals['_WITHDRAWREQUEST']._serialized_start=1296
+  _globals['_WITHDRAWREQUEST']._serialized_end=1400
+  _globals['_WITHDRAWRESPONSE']._serialized_start=1403
+  _globals['_WITHDRAWRESPONSE']._serialized_end=1723
+  _globals['_RESETFUNDSREQUEST']._serialized_start=1725
+  _globals['_RESETFUNDSREQUEST']._serialized_end=1800
+  _globals['_RESETFUNDSRESPONSE']._serialized_start=1803
+  _globals['_RESETFUNDSRESPONSE']._serialized_end=2025
+  _globals['_PROFITANDLOSS']._serialized_start=2028
+  _globals['_PROFITANDLOSS']._serialized_end=2183
+  _globals['_FUNDHISTORYENTRY']._serialized_start=2186
+  _globals['_FUNDHISTORYENTRY']._serialized_end=2524
+  _globals['_LISTFUNDHISTORYREQUEST']._serialized_start=2527
+  _globals['_LISTFUNDHISTORYREQUEST']._serialized_end=2750
+  _globals['_LISTFUNDHISTORYRESPONSE']._serialized_start=2753
+  _globals['_LISTFUNDHISTORYRESPONSE']._serialized_end=3025
+  _globals['_FUNDSERVICE']._serialized_start=3172
+  _globals['_FUNDSERVICE']._serialized_end=3629
 # @@protoc_insertion_point(module_scope)

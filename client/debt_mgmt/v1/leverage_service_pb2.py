@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from debt_mgmt.v1 import options_pb2 as debt__mgmt_dot_v1_dot_options__pb2
 from debt_mgmt.v1 import rejections_pb2 as debt__mgmt_dot_v1_dot_rejections__pb2
 from debt_mgmt.v1 import types_pb2 as debt__mgmt_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#debt_mgmt/v1/leverage_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x0bLeverageCap\x12/\n\x06source\x18\x01 \x01(\x0e\x32\x1f.debt_mgmt.v1.LeverageCapSource\x12\x0f\n\x07maximum\x18\x02 \x01(\t\"\xa5\x02\n\x0fLeverageSetting\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x10\n\x08leverage\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.debt_mgmt.v1.LeverageState\x12\x1f\n\x12requested_leverage\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07refusal\x18\x06 \x01(\t\x12\x0f\n\x07maximum\x18\x07 \x01(\t\x12\'\n\x04\x63\x61ps\x18\x08 \x03(\x0b\x32\x19.debt_mgmt.v1.LeverageCap\x12-\n\x0bmargin_mode\x18\t \x01(\x0e\x32\x18.debt_mgmt.v1.MarginModeB\x15\n\x13_requested_leverage\"t\n\x0cVenueRequest\x12\x11\n\tchange_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.debt_mgmt.v1.LeverageState\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x14\n\x0crefusal_code\x18\x04 \x01(\t\"8\n\x12GetLeverageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\"\x9a\x01\n\x13GetLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07setting\x18\x03 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\"P\n\x13ListLeverageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb5\x01\n\x14ListLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08settings\x18\x03 \x03(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x85\x01\n\x12SetLeverageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x10\n\x08leverage\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06\x62roker\x18\x06 \x01(\t\"\xf7\x02\n\x13SetLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12.\n\x07setting\x18\x06 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12+\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12*\n\x05\x61\x66ter\x18\x08 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x31\n\rvenue_request\x18\t \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequest\"}\n\x14SetMarginModeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12-\n\x0bmargin_mode\x18\x04 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\"\xa0\x02\n\x15SetMarginModeResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12.\n\x07setting\x18\x06 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12\x31\n\rvenue_request\x18\x07 \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequest\"\x98\x01\n\x1b\x41\x64justIsolatedMarginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x31\n\rposition_side\x18\x04 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionSide\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\"\xf3\x02\n\x1c\x41\x64justIsolatedMarginResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12(\n\x08position\x18\x06 \x01(\x0b\x32\x16.debt_mgmt.v1.Position\x12\x16\n\tremovable\x18\x07 \x01(\tH\x00\x88\x01\x01\x12*\n\x05\x61\x66ter\x18\x08 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x31\n\rvenue_request\x18\t \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequestB\x0c\n\n_removable\"g\n\x19ListLeverageLimitsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07symbols\x18\x04 \x03(\t\"\xd3\x01\n\x0eLeverageLimits\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x17\n\x0f\x61\x63\x63ount_maximum\x18\x02 \x01(\t\x12\x16\n\x0e\x62roker_maximum\x18\x03 \x01(\t\x12\x1a\n\x12instrument_maximum\x18\x04 \x01(\t\x12\x0f\n\x07maximum\x18\x05 \x01(\t\x12\x1a\n\rleverage_step\x18\x06 \x01(\tH\x00\x88\x01\x01\x12%\n\x05tiers\x18\x07 \x03(\x0b\x32\x16.debt_mgmt.v1.RiskTierB\x10\n\x0e_leverage_step\"\xb8\x01\n\x1aListLeverageLimitsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06limits\x18\x03 \x03(\x0b\x32\x1c.debt_mgmt.v1.LeverageLimits\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*\x87\x01\n\rLeverageState\x12\x1e\n\x1aLEVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18LEVERAGE_STATE_CONFIRMED\x10\x01\x12\x1c\n\x18LEVERAGE_STATE_REQUESTED\x10\x02\x12\x1a\n\x16LEVERAGE_STATE_REFUSED\x10\x03*\xbb\x01\n\x11LeverageCapSource\x12#\n\x1fLEVERAGE_CAP_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLEVERAGE_CAP_SOURCE_ACCOUNT\x10\x01\x12\x1e\n\x1aLEVERAGE_CAP_SOURCE_BROKER\x10\x02\x12\"\n\x1eLEVERAGE_CAP_SOURCE_INSTRUMENT\x10\x03\x12\x1c\n\x18LEVERAGE_CAP_SOURCE_TIER\x10\x04\x32\xe0\x04\n\x0fLeverageService\x12W\n\x0bGetLeverage\x12 .debt_mgmt.v1.GetLeverageRequest\x1a!.debt_mgmt.v1.GetLeverageResponse\"\x03\x90\x02\x01\x12Z\n\x0cListLeverage\x12!.debt_mgmt.v1.ListLeverageRequest\x1a\".debt_mgmt.v1.ListLeverageResponse\"\x03\x90\x02\x01\x12W\n\x0bSetLeverage\x12 .debt_mgmt.v1.SetLeverageRequest\x1a!.debt_mgmt.v1.SetLeverageResponse\"\x03\x90\x02\x02\x12]\n\rSetMarginMode\x12\".debt_mgmt.v1.SetMarginModeRequest\x1a#.debt_mgmt.v1.SetMarginModeResponse\"\x03\x90\x02\x02\x12r\n\x14\x41\x64justIsolatedMargin\x12).debt_mgmt.v1.AdjustIsolatedMarginRequest\x1a*.debt_mgmt.v1.AdjustIsolatedMarginResponse\"\x03\x90\x02\x02\x12l\n\x12ListLeverageLimits\x12\'.debt_mgmt.v1.ListLeverageLimitsRequest\x1a(.debt_mgmt.v1.ListLeverageLimitsResponse\"\x03\x90\x02\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#debt_mgmt/v1/leverage_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1a\x64\x65\x62t_mgmt/v1/options.proto\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n\x0bLeverageCap\x12/\n\x06source\x18\x01 \x01(\x0e\x32\x1f.debt_mgmt.v1.LeverageCapSource\x12\x0f\n\x07maximum\x18\x02 \x01(\t\"\xa5\x02\n\x0fLeverageSetting\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x10\n\x08leverage\x18\x02 \x01(\t\x12\x12\n\nis_default\x18\x03 \x01(\x08\x12*\n\x05state\x18\x04 \x01(\x0e\x32\x1b.debt_mgmt.v1.LeverageState\x12\x1f\n\x12requested_leverage\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07refusal\x18\x06 \x01(\t\x12\x0f\n\x07maximum\x18\x07 \x01(\t\x12\'\n\x04\x63\x61ps\x18\x08 \x03(\x0b\x32\x19.debt_mgmt.v1.LeverageCap\x12-\n\x0bmargin_mode\x18\t \x01(\x0e\x32\x18.debt_mgmt.v1.MarginModeB\x15\n\x13_requested_leverage\"t\n\x0cVenueRequest\x12\x11\n\tchange_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.debt_mgmt.v1.LeverageState\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x14\n\x0crefusal_code\x18\x04 \x01(\t\"8\n\x12GetLeverageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\"\x9a\x01\n\x13GetLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07setting\x18\x03 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\"P\n\x13ListLeverageRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xb5\x01\n\x14ListLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x08settings\x18\x03 \x03(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"\x85\x01\n\x12SetLeverageRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x10\n\x08leverage\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06\x62roker\x18\x06 \x01(\t\"\xf7\x02\n\x13SetLeverageResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12.\n\x07setting\x18\x06 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12+\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12*\n\x05\x61\x66ter\x18\x08 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x31\n\rvenue_request\x18\t \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequest\"}\n\x14SetMarginModeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12-\n\x0bmargin_mode\x18\x04 \x01(\x0e\x32\x18.debt_mgmt.v1.MarginMode\"\xa0\x02\n\x15SetMarginModeResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12.\n\x07setting\x18\x06 \x01(\x0b\x32\x1d.debt_mgmt.v1.LeverageSetting\x12\x31\n\rvenue_request\x18\x07 \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequest\"\x98\x01\n\x1b\x41\x64justIsolatedMarginRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x31\n\rposition_side\x18\x04 \x01(\x0e\x32\x1a.debt_mgmt.v1.PositionSide\x12\x0e\n\x06\x61mount\x18\x05 \x01(\t\"\xf3\x02\n\x1c\x41\x64justIsolatedMarginResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12(\n\x08position\x18\x06 \x01(\x0b\x32\x16.debt_mgmt.v1.Position\x12\x16\n\tremovable\x18\x07 \x01(\tH\x00\x88\x01\x01\x12*\n\x05\x61\x66ter\x18\x08 \x01(\x0b\x32\x1b.debt_mgmt.v1.MarginFigures\x12\x31\n\rvenue_request\x18\t \x01(\x0b\x32\x1a.debt_mgmt.v1.VenueRequestB\x0c\n\n_removable\"g\n\x19ListLeverageLimitsRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07symbols\x18\x04 \x03(\t\"\xd3\x01\n\x0eLeverageLimits\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x17\n\x0f\x61\x63\x63ount_maximum\x18\x02 \x01(\t\x12\x16\n\x0e\x62roker_maximum\x18\x03 \x01(\t\x12\x1a\n\x12instrument_maximum\x18\x04 \x01(\t\x12\x0f\n\x07maximum\x18\x05 \x01(\t\x12\x1a\n\rleverage_step\x18\x06 \x01(\tH\x00\x88\x01\x01\x12%\n\x05tiers\x18\x07 \x03(\x0b\x32\x16.debt_mgmt.v1.RiskTierB\x10\n\x0e_leverage_step\"\xb8\x01\n\x1aListLeverageLimitsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06limits\x18\x03 \x03(\x0b\x32\x1c.debt_mgmt.v1.LeverageLimits\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*\x87\x01\n\rLeverageState\x12\x1e\n\x1aLEVERAGE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18LEVERAGE_STATE_CONFIRMED\x10\x01\x12\x1c\n\x18LEVERAGE_STATE_REQUESTED\x10\x02\x12\x1a\n\x16LEVERAGE_STATE_REFUSED\x10\x03*\xbb\x01\n\x11LeverageCapSource\x12#\n\x1fLEVERAGE_CAP_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLEVERAGE_CAP_SOURCE_ACCOUNT\x10\x01\x12\x1e\n\x1aLEVERAGE_CAP_SOURCE_BROKER\x10\x02\x12\"\n\x1eLEVERAGE_CAP_SOURCE_INSTRUMENT\x10\x03\x12\x1c\n\x18LEVERAGE_CAP_SOURCE_TIER\x10\x04\x32\xf8\x04\n\x0fLeverageService\x12[\n\x0bGetLeverage\x12 .debt_mgmt.v1.GetLeverageRequest\x1a!.debt_mgmt.v1.GetLeverageResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12^\n\x0cListLeverage\x12!.debt_mgmt.v1.ListLeverageRequest\x1a\".debt_mgmt.v1.ListLeverageResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12[\n\x0bSetLeverage\x12 .debt_mgmt.v1.SetLeverageRequest\x1a!.debt_mgmt.v1.SetLeverageResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12\x61\n\rSetMarginMode\x12\".debt_mgmt.v1.SetMarginModeRequest\x1a#.debt_mgmt.v1.SetMarginModeResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12v\n\x14\x41\x64justIsolatedMargin\x12).debt_mgmt.v1.AdjustIsolatedMarginRequest\x1a*.debt_mgmt.v1.AdjustIsolatedMarginResponse\"\x07\x90\x02\x02\xa8\xd4\x18\x02\x12p\n\x12ListLeverageLimits\x12\'.debt_mgmt.v1.ListLeverageLimitsRequest\x1a(.debt_mgmt.v1.ListLeverageLimitsResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,53 +37,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.debtmgmt.v1P\001Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\252\002\013DebtMgmt.V1\352\002\014DebtMgmt::V1'
   _globals['_LEVERAGESERVICE'].methods_by_name['GetLeverage']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['GetLeverage']._serialized_options = b'\220\002\001'
+  _globals['_LEVERAGESERVICE'].methods_by_name['GetLeverage']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverage']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverage']._serialized_options = b'\220\002\001'
+  _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverage']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_LEVERAGESERVICE'].methods_by_name['SetLeverage']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['SetLeverage']._serialized_options = b'\220\002\002'
+  _globals['_LEVERAGESERVICE'].methods_by_name['SetLeverage']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_LEVERAGESERVICE'].methods_by_name['SetMarginMode']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['SetMarginMode']._serialized_options = b'\220\002\002'
+  _globals['_LEVERAGESERVICE'].methods_by_name['SetMarginMode']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_LEVERAGESERVICE'].methods_by_name['AdjustIsolatedMargin']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['AdjustIsolatedMargin']._serialized_options = b'\220\002\002'
+  _globals['_LEVERAGESERVICE'].methods_by_name['AdjustIsolatedMargin']._serialized_options = b'\220\002\002\250\324\030\002'
   _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverageLimits']._loaded_options = None
-  _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverageLimits']._serialized_options = b'\220\002\001'
-  _globals['_LEVERAGESTATE']._serialized_start=3087
-  _globals['_LEVERAGESTATE']._serialized_end=3222
-  _globals['_LEVERAGECAPSOURCE']._serialized_start=3225
-  _globals['_LEVERAGECAPSOURCE']._serialized_end=3412
-  _globals['_LEVERAGECAP']._serialized_start=143
-  _globals['_LEVERAGECAP']._serialized_end=222
-  _globals['_LEVERAGESETTING']._serialized_start=225
-  _globals['_LEVERAGESETTING']._serialized_end=518
-  _globals['_VENUEREQUEST']._serialized_start=520
-  _globals['_VENUEREQUEST']._serialized_end=636
-  _globals['_GETLEVERAGEREQUEST']._serialized_start=638
-  _globals['_GETLEVERAGEREQUEST']._serialized_end=694
-  _globals['_GETLEVERAGERESPONSE']._serialized_start=697
-  _globals['_GETLEVERAGERESPONSE']._serialized_end=851
-  _globals['_LISTLEVERAGEREQUEST']._serialized_start=853
-  _globals['_LISTLEVERAGEREQUEST']._serialized_end=933
-  _globals['_LISTLEVERAGERESPONSE']._serialized_start=936
-  _globals['_LISTLEVERAGERESPONSE']._serialized_end=1117
-  _globals['_SETLEVERAGEREQUEST']._serialized_start=1120
-  _globals['_SETLEVERAGEREQUEST']._serialized_end=1253
-  _globals['_SETLEVERAGERESPONSE']._serialized_start=1256
-  _globals['_SETLEVERAGERESPONSE']._serialized_end=1631
-  _globals['_SETMARGINMODEREQUEST']._serialized_start=1633
-  _globals['_SETMARGINMODEREQUEST']._serialized_end=1758
-  _globals['_SETMARGINMODERESPONSE']._serialized_start=1761
-  _globals['_SETMARGINMODERESPONSE']._serialized_end=2049
-  _globals['_ADJUSTISOLATEDMARGINREQUEST']._serialized_start=2052
-  _globals['_ADJUSTISOLATEDMARGINREQUEST']._serialized_end=2204
-  _globals['_ADJUSTISOLATEDMARGINRESPONSE']._serialized_start=2207
-  _globals['_ADJUSTISOLATEDMARGINRESPONSE']._serialized_end=2578
-  _globals['_LISTLEVERAGELIMITSREQUEST']._serialized_start=2580
-  _globals['_LISTLEVERAGELIMITSREQUEST']._serialized_end=2683
-  _globals['_LEVERAGELIMITS']._serialized_start=2686
-  _globals['_LEVERAGELIMITS']._serialized_end=2897
-  _globals['_LISTLEVERAGELIMITSRESPONSE']._serialized_start=2900
-  _globals['_LISTLEVERAGELIMITSRESPONSE']._serialized_end=3084
-  _globals['_LEVERAGESERVICE']._serialized_start=3415
-  _globals['_LEVERAGESERVICE']._serialized_end=4023
+  _globals['_LEVERAGESERVICE'].methods_by_name['ListLeverageLimits']._serialized_options = b'\220\002\001\250\324\030\001'
+  _globals['_LEVERAGESTATE']._serialized_start=3115
+  _globals['_LEVERAGESTATE']._serialized_end=3250
+  _globals['_LEVERAGECAPSOURCE']._serialized_start=3253
+  _globals['_LEVERAGECAPSOURCE']._serialized_end=3440
+  _globals['_LEVERAGECAP']._serialized_start=171
+  _globals['_LEVERAGECAP']._serialized_end=250
+  _globals['_LEVERAGESETTING']._serialized_start=253
+  _globals['_LEVERAGESETTING']._serialized_end=546
+  _globals['_VENUEREQUEST']._serialized_start=548
+  _globals['_VENUEREQUEST']._serialized_end=664
+  _globals['_GETLEVERAGEREQUEST']._serialized_start=666
+  _globals['_GETLEVERAGEREQUEST']._serialized_end=722
+  _globals['_GETLEVERAGERESPONSE']._serialized_start=725
+  _globals['_GETLEVERAGERESPONSE']._serialized_end=879
+  _globals['_LISTLEVERAGEREQUEST']._serialized_start=881
+  _globals['_LISTLEVERAGEREQUEST']._serialized_end=961
+  _globals['_LISTLEVERAGERESPONSE']._serialized_start=964
+  _globals['_LISTLEVERAGERESPONSE']._serialized_end=1145
+  _globals['_SETLEVERAGEREQUEST']._serialized_start=1148
+  _globals['_SETLEVERAGEREQUEST']._serialized_end=1281
+  _globals['_SETLEVERAGERESPONSE']._serialized_start=1284
+  _globals['_SETLEVERAGERESPONSE']._serialized_end=1659
+  _globals['_SETMARGINMODEREQUEST']._serialized_start=1661
+  _globals['_SETMARGINMODEREQUEST']._serialized_end=1786
+  _globals['_SETMARGINMODERESPONSE']._serialized_start=1789
+  _globals['_SETMARGINMODERESPONSE']._serialized_end=2077
+  _globals['_ADJUSTISOLATEDMARGINREQUEST']._serialized_start=2080
+  _globals['_ADJUSTISOLATEDMARGINREQUEST']._serialized_end=2232
+  _globals['_ADJUSTISOLATEDMARGINRESPONSE']._serialized_start=2235
+  _globals['_ADJUSTISOLATEDMARGINRESPONSE']._serialized_end=2606
+  _globals['_LISTLEVERAGELIMITSREQUEST']._serialized_start=2608
+  _globals['_LISTLEVERAGELIMITSREQUEST']._serialized_end=2711
+  _globals['_LEVERAGELIMITS']._serialized_start=2714
+  _globals['_LEVERAGELIMITS']._serialized_end=2925
+  _globals['_LISTLEVERAGELIMITSRESPONSE']._serialized_start=2928
+  _globals['_LISTLEVERAGELIMITSRESPONSE']._serialized_end=3112
+  _globals['_LEVERAGESERVICE']._serialized_start=3443
+  _globals['_LEVERAGESERVICE']._serialized_end=4075
 # @@protoc_insertion_point(module_scope)

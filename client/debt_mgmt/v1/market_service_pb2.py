@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from debt_mgmt.v1 import options_pb2 as debt__mgmt_dot_v1_dot_options__pb2
 from debt_mgmt.v1 import rejections_pb2 as debt__mgmt_dot_v1_dot_rejections__pb2
 from debt_mgmt.v1 import types_pb2 as debt__mgmt_dot_v1_dot_types__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!debt_mgmt/v1/market_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n\nInstrument\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.debt_mgmt.v1.InstrumentKind\x12\x12\n\nbase_asset\x18\x03 \x01(\t\x12\x13\n\x0bquote_asset\x18\x04 \x01(\t\x12\x14\n\x0csettle_asset\x18\x05 \x01(\t\x12\x15\n\rcontract_size\x18\x06 \x01(\t\x12\x0b\n\x03lot\x18\x07 \x01(\t\x12\x0c\n\x04tick\x18\x08 \x01(\t\x12\x14\n\x0cmin_quantity\x18\t \x01(\t\x12\x19\n\x0cmax_quantity\x18\n \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0cmin_notional\x18\x0b \x01(\tH\x01\x88\x01\x01\x12\x16\n\x0emaker_fee_rate\x18\x0c \x01(\t\x12\x16\n\x0etaker_fee_rate\x18\r \x01(\t\x12\x14\n\x0cmax_leverage\x18\x0e \x01(\t\x12%\n\x05tiers\x18\x0f \x03(\x0b\x32\x16.debt_mgmt.v1.RiskTier\x12\x14\n\x0cmargin_rules\x18\x10 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_max_quantityB\x0f\n\r_min_notional\"X\n\x14PutInstrumentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\ninstrument\x18\x02 \x01(\x0b\x32\x18.debt_mgmt.v1.Instrument\"\xac\x01\n\x15PutInstrumentResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12,\n\ninstrument\x18\x04 \x01(\x0b\x32\x18.debt_mgmt.v1.Instrument\"P\n\x16ListInstrumentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xb6\x01\n\x17ListInstrumentsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0binstruments\x18\x03 \x03(\x0b\x32\x18.debt_mgmt.v1.Instrument\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"l\n\nMarkUpdate\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12/\n\x0bsource_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x13PublishMarksRequest\x12\'\n\x05marks\x18\x01 \x03(\x0b\x32\x18.debt_mgmt.v1.MarkUpdate\x12&\n\x05\x63lock\x18\x02 \x01(\x0e\x32\x17.debt_mgmt.v1.MarkClock\x12\x0e\n\x06settle\x18\x03 \x01(\x08\"z\n\x0fQuarantinedMark\x12&\n\x04mark\x18\x01 \x01(\x0b\x32\x18.debt_mgmt.v1.MarkUpdate\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.debt_mgmt.v1.QuarantineReason\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xd2\x01\n\x14PublishMarksResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x03 \x01(\x03\x12\x19\n\x11quarantined_count\x18\x04 \x01(\x03\x12\x32\n\x0bquarantined\x18\x05 \x03(\x0b\x32\x1d.debt_mgmt.v1.QuarantinedMark\"J\n\x10ListMarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xa4\x01\n\x11ListMarksResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05marks\x18\x03 \x03(\x0b\x32\x12.debt_mgmt.v1.Mark\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"q\n\x0b\x46undingRate\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x0c\n\x04rate\x18\x02 \x01(\t\x12\x12\n\nmark_price\x18\x03 \x01(\t\x12\x30\n\x0c\x66unding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x19PublishFundingRateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x0c\n\x04rate\x18\x03 \x01(\t\x12\x30\n\x0c\x66unding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nmark_price\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_mark_price\"\xf3\x01\n\x1aPublishFundingRateResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12/\n\x0c\x66unding_rate\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.FundingRate\"Q\n\x17ListFundingRatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xba\x01\n\x18ListFundingRatesResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rfunding_rates\x18\x03 \x03(\x0b\x32\x19.debt_mgmt.v1.FundingRate\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*Q\n\tMarkClock\x12\x1a\n\x16MARK_CLOCK_UNSPECIFIED\x10\x00\x12\x13\n\x0fMARK_CLOCK_LIVE\x10\x01\x12\x13\n\x0fMARK_CLOCK_TAPE\x10\x02*\xe9\x01\n\x10QuarantineReason\x12!\n\x1dQUARANTINE_REASON_UNSPECIFIED\x10\x00\x12$\n QUARANTINE_REASON_UNKNOWN_SYMBOL\x10\x01\x12#\n\x1fQUARANTINE_REASON_INVALID_PRICE\x10\x02\x12\x1f\n\x1bQUARANTINE_REASON_DEVIATION\x10\x03\x12\"\n\x1eQUARANTINE_REASON_OUT_OF_ORDER\x10\x04\x12\"\n\x1eQUARANTINE_REASON_INVALID_TIME\x10\x05\x32\xd5\x04\n\rMarketService\x12]\n\rPutInstrument\x12\".debt_mgmt.v1.PutInstrumentRequest\x1a#.debt_mgmt.v1.PutInstrumentResponse\"\x03\x90\x02\x02\x12\x63\n\x0fListInstruments\x12$.debt_mgmt.v1.ListInstrumentsRequest\x1a%.debt_mgmt.v1.ListInstrumentsResponse\"\x03\x90\x02\x01\x12W\n\x0cPublishMarks\x12!.debt_mgmt.v1.PublishMarksRequest\x1a\".debt_mgmt.v1.PublishMarksResponse(\x01\x12Q\n\tListMarks\x12\x1e.debt_mgmt.v1.ListMarksRequest\x1a\x1f.debt_mgmt.v1.ListMarksResponse\"\x03\x90\x02\x01\x12l\n\x12PublishFundingRate\x12\'.debt_mgmt.v1.PublishFundingRateRequest\x1a(.debt_mgmt.v1.PublishFundingRateResponse\"\x03\x90\x02\x02\x12\x66\n\x10ListFundingRates\x12%.debt_mgmt.v1.ListFundingRatesRequest\x1a&.debt_mgmt.v1.ListFundingRatesResponse\"\x03\x90\x02\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!debt_mgmt/v1/market_service.proto\x12\x0c\x64\x65\x62t_mgmt.v1\x1a\x1a\x64\x65\x62t_mgmt/v1/options.proto\x1a\x1d\x64\x65\x62t_mgmt/v1/rejections.proto\x1a\x18\x64\x65\x62t_mgmt/v1/types.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x03\n\nInstrument\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12*\n\x04kind\x18\x02 \x01(\x0e\x32\x1c.debt_mgmt.v1.InstrumentKind\x12\x12\n\nbase_asset\x18\x03 \x01(\t\x12\x13\n\x0bquote_asset\x18\x04 \x01(\t\x12\x14\n\x0csettle_asset\x18\x05 \x01(\t\x12\x15\n\rcontract_size\x18\x06 \x01(\t\x12\x0b\n\x03lot\x18\x07 \x01(\t\x12\x0c\n\x04tick\x18\x08 \x01(\t\x12\x14\n\x0cmin_quantity\x18\t \x01(\t\x12\x19\n\x0cmax_quantity\x18\n \x01(\tH\x00\x88\x01\x01\x12\x19\n\x0cmin_notional\x18\x0b \x01(\tH\x01\x88\x01\x01\x12\x16\n\x0emaker_fee_rate\x18\x0c \x01(\t\x12\x16\n\x0etaker_fee_rate\x18\r \x01(\t\x12\x14\n\x0cmax_leverage\x18\x0e \x01(\t\x12%\n\x05tiers\x18\x0f \x03(\x0b\x32\x16.debt_mgmt.v1.RiskTier\x12\x14\n\x0cmargin_rules\x18\x10 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_max_quantityB\x0f\n\r_min_notional\"X\n\x14PutInstrumentRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\ninstrument\x18\x02 \x01(\x0b\x32\x18.debt_mgmt.v1.Instrument\"\xac\x01\n\x15PutInstrumentResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12,\n\ninstrument\x18\x04 \x01(\x0b\x32\x18.debt_mgmt.v1.Instrument\"P\n\x16ListInstrumentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xb6\x01\n\x17ListInstrumentsResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x0binstruments\x18\x03 \x03(\x0b\x32\x18.debt_mgmt.v1.Instrument\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"l\n\nMarkUpdate\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\r\n\x05price\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12/\n\x0bsource_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"v\n\x13PublishMarksRequest\x12\'\n\x05marks\x18\x01 \x03(\x0b\x32\x18.debt_mgmt.v1.MarkUpdate\x12&\n\x05\x63lock\x18\x02 \x01(\x0e\x32\x17.debt_mgmt.v1.MarkClock\x12\x0e\n\x06settle\x18\x03 \x01(\x08\"z\n\x0fQuarantinedMark\x12&\n\x04mark\x18\x01 \x01(\x0b\x32\x18.debt_mgmt.v1.MarkUpdate\x12.\n\x06reason\x18\x02 \x01(\x0e\x32\x1e.debt_mgmt.v1.QuarantineReason\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xd2\x01\n\x14PublishMarksResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61\x63\x63\x65pted_count\x18\x03 \x01(\x03\x12\x19\n\x11quarantined_count\x18\x04 \x01(\x03\x12\x32\n\x0bquarantined\x18\x05 \x03(\x0b\x32\x1d.debt_mgmt.v1.QuarantinedMark\"J\n\x10ListMarksRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xa4\x01\n\x11ListMarksResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12!\n\x05marks\x18\x03 \x03(\x0b\x32\x12.debt_mgmt.v1.Mark\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"q\n\x0b\x46undingRate\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x0c\n\x04rate\x18\x02 \x01(\t\x12\x12\n\nmark_price\x18\x03 \x01(\t\x12\x30\n\x0c\x66unding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x01\n\x19PublishFundingRateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12\x0c\n\x04rate\x18\x03 \x01(\t\x12\x30\n\x0c\x66unding_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nmark_price\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_mark_price\"\xf3\x01\n\x1aPublishFundingRateResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08replayed\x18\x03 \x01(\x08\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\x12+\n\nviolations\x18\x05 \x03(\x0b\x32\x17.debt_mgmt.v1.Violation\x12/\n\x0c\x66unding_rate\x18\x06 \x01(\x0b\x32\x19.debt_mgmt.v1.FundingRate\"Q\n\x17ListFundingRatesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07symbols\x18\x03 \x03(\t\"\xba\x01\n\x18ListFundingRatesResponse\x12(\n\x08revision\x18\x01 \x01(\x0b\x32\x16.debt_mgmt.v1.Revision\x12)\n\x05\x61s_of\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rfunding_rates\x18\x03 \x03(\x0b\x32\x19.debt_mgmt.v1.FundingRate\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t*Q\n\tMarkClock\x12\x1a\n\x16MARK_CLOCK_UNSPECIFIED\x10\x00\x12\x13\n\x0fMARK_CLOCK_LIVE\x10\x01\x12\x13\n\x0fMARK_CLOCK_TAPE\x10\x02*\xe9\x01\n\x10QuarantineReason\x12!\n\x1dQUARANTINE_REASON_UNSPECIFIED\x10\x00\x12$\n QUARANTINE_REASON_UNKNOWN_SYMBOL\x10\x01\x12#\n\x1fQUARANTINE_REASON_INVALID_PRICE\x10\x02\x12\x1f\n\x1bQUARANTINE_REASON_DEVIATION\x10\x03\x12\"\n\x1eQUARANTINE_REASON_OUT_OF_ORDER\x10\x04\x12\"\n\x1eQUARANTINE_REASON_INVALID_TIME\x10\x05\x32\xfb\x04\n\rMarketService\x12\x65\n\rPutInstrument\x12\".debt_mgmt.v1.PutInstrumentRequest\x1a#.debt_mgmt.v1.PutInstrumentResponse\"\x0b\x90\x02\x02\xa8\xd4\x18\x04\xb0\xd4\x18\x01\x12g\n\x0fListInstruments\x12$.debt_mgmt.v1.ListInstrumentsRequest\x1a%.debt_mgmt.v1.ListInstrumentsResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12\x61\n\x0cPublishMarks\x12!.debt_mgmt.v1.PublishMarksRequest\x1a\".debt_mgmt.v1.PublishMarksResponse\"\x08\xa8\xd4\x18\x03\xb0\xd4\x18\x01(\x01\x12U\n\tListMarks\x12\x1e.debt_mgmt.v1.ListMarksRequest\x1a\x1f.debt_mgmt.v1.ListMarksResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x12t\n\x12PublishFundingRate\x12\'.debt_mgmt.v1.PublishFundingRateRequest\x1a(.debt_mgmt.v1.PublishFundingRateResponse\"\x0b\x90\x02\x02\xa8\xd4\x18\x03\xb0\xd4\x18\x01\x12j\n\x10ListFundingRates\x12%.debt_mgmt.v1.ListFundingRatesRequest\x1a&.debt_mgmt.v1.ListFundingRatesResponse\"\x07\x90\x02\x01\xa8\xd4\x18\x01\x42Z\n\x0f\x63om.debtmgmt.v1P\x01Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\xaa\x02\x0b\x44\x65\x62tMgmt.V1\xea\x02\x0c\x44\x65\x62tMgmt::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,51 +37,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017com.debtmgmt.v1P\001Z(debt-mgmt/gen/go/debt_mgmt/v1;debtmgmtv1\252\002\013DebtMgmt.V1\352\002\014DebtMgmt::V1'
   _globals['_MARKETSERVICE'].methods_by_name['PutInstrument']._loaded_options = None
-  _globals['_MARKETSERVICE'].methods_by_name['PutInstrument']._serialized_options = b'\220\002\002'
+  _globals['_MARKETSERVICE'].methods_by_name['PutInstrument']._serialized_options = b'\220\002\002\250\324\030\004\260\324\030\001'
   _globals['_MARKETSERVICE'].methods_by_name['ListInstruments']._loaded_options = None
-  _globals['_MARKETSERVICE'].methods_by_name['ListInstruments']._serialized_options = b'\220\002\001'
+  _globals['_MARKETSERVICE'].methods_by_name['ListInstruments']._serialized_options = b'\220\002\001\250\324\030\001'
+  _globals['_MARKETSERVICE'].methods_by_name['PublishMarks']._loaded_options = None
+  _globals['_MARKETSERVICE'].methods_by_name['PublishMarks']._serialized_options = b'\250\324\030\003\260\324\030\001'
   _globals['_MARKETSERVICE'].methods_by_name['ListMarks']._loaded_options = None
-  _globals['_MARKETSERVICE'].methods_by_name['ListMarks']._serialized_options = b'\220\002\001'
+  _globals['_MARKETSERVICE'].methods_by_name['ListMarks']._serialized_options = b'\220\002\001\250\324\030\001'
   _globals['_MARKETSERVICE'].methods_by_name['PublishFundingRate']._loaded_options = None
-  _globals['_MARKETSERVICE'].methods_by_name['PublishFundingRate']._serialized_options = b'\220\002\002'
+  _globals['_MARKETSERVICE'].methods_by_name['PublishFundingRate']._serialized_options = b'\220\002\002\250\324\030\003\260\324\030\001'
   _globals['_MARKETSERVICE'].methods_by_name['ListFundingRates']._loaded_options = None
-  _globals['_MARKETSERVICE'].methods_by_name['ListFundingRates']._serialized_options = b'\220\002\001'
-  _globals['_MARKCLOCK']._serialized_start=2767
-  _globals['_MARKCLOCK']._serialized_end=2848
-  _globals['_QUARANTINEREASON']._serialized_start=2851
-  _globals['_QUARANTINEREASON']._serialized_end=3084
-  _globals['_INSTRUMENT']._serialized_start=142
-  _globals['_INSTRUMENT']._serialized_end=620
-  _globals['_PUTINSTRUMENTREQUEST']._serialized_start=622
-  _globals['_PUTINSTRUMENTREQUEST']._serialized_end=710
-  _globals['_PUTINSTRUMENTRESPONSE']._serialized_start=713
-  _globals['_PUTINSTRUMENTRESPONSE']._serialized_end=885
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=887
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=967
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=970
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=1152
-  _globals['_MARKUPDATE']._serialized_start=1154
-  _globals['_MARKUPDATE']._serialized_end=1262
-  _globals['_PUBLISHMARKSREQUEST']._serialized_start=1264
-  _globals['_PUBLISHMARKSREQUEST']._serialized_end=1382
-  _globals['_QUARANTINEDMARK']._serialized_start=1384
-  _globals['_QUARANTINEDMARK']._serialized_end=1506
-  _globals['_PUBLISHMARKSRESPONSE']._serialized_start=1509
-  _globals['_PUBLISHMARKSRESPONSE']._serialized_end=1719
-  _globals['_LISTMARKSREQUEST']._serialized_start=1721
-  _globals['_LISTMARKSREQUEST']._serialized_end=1795
-  _globals['_LISTMARKSRESPONSE']._serialized_start=1798
-  _globals['_LISTMARKSRESPONSE']._serialized_end=1962
-  _globals['_FUNDINGRATE']._serialized_start=1964
-  _globals['_FUNDINGRATE']._serialized_end=2077
-  _globals['_PUBLISHFUNDINGRATEREQUEST']._serialized_start=2080
-  _globals['_PUBLISHFUNDINGRATEREQUEST']._serialized_end=2247
-  _globals['_PUBLISHFUNDINGRATERESPONSE']._serialized_start=2250
-  _globals['_PUBLISHFUNDINGRATERESPONSE']._serialized_end=2493
-  _globals['_LISTFUNDINGRATESREQUEST']._serialized_start=2495
-  _globals['_LISTFUNDINGRATESREQUEST']._serialized_end=2576
-  _globals['_LISTFUNDINGRATESRESPONSE']._serialized_start=2579
-  _globals['_LISTFUNDINGRATESRESPONSE']._serialized_end=2765
-  _globals['_MARKETSERVICE']._serialized_start=3087
-  _globals['_MARKETSERVICE']._serialized_end=3684
+  _globals['_MARKETSERVICE'].methods_by_name['ListFundingRates']._serialized_options = b'\220\002\001\250\324\030\001'
+  _globals['_MARKCLOCK']._serialized_start=2795
+  _globals['_MARKCLOCK']._serialized_end=2876
+  _globals['_QUARANTINEREASON']._serialized_start=2879
+  _globals['_QUARANTINEREASON']._serialized_end=3112
+  _globals['_INSTRUMENT']._serialized_start=170
+  _globals['_INSTRUMENT']._serialized_end=648
+  _globals['_PUTINSTRUMENTREQUEST']._serialized_start=650
+  _globals['_PUTINSTRUMENTREQUEST']._serialized_end=738
+  _globals['_PUTINSTRUMENTRESPONSE']._serialized_start=741
+  _globals['_PUTINSTRUMENTRESPONSE']._serialized_end=913
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=915
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=995
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=998
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=1180
+  _globals['_MARKUPDATE']._serialized_start=1182
+  _globals['_MARKUPDATE']._serialized_end=1290
+  _globals['_PUBLISHMARKSREQUEST']._serialized_start=1292
+  _globals['_PUBLISHMARKSREQUEST']._serialized_end=1410
+  _globals['_QUARANTINEDMARK']._serialized_start=1412
+  _globals['_QUARANTINEDMARK']._serialized_end=1534
+  _globals['_PUBLISHMARKSRESPONSE']._serialized_start=1537
+  _globals['_PUBLISHMARKSRESPONSE']._serialized_end=1747
+  _globals['_LISTMARKSREQUEST']._serialized_start=1749
+  _globals['_LISTMARKSREQUEST']._serialized_end=1823
+  _globals['_LISTMARKSRESPONSE']._serialized_start=1826
+  _globals['_LISTMARKSRESPONSE']._serialized_end=1990
+  _globals['_FUNDINGRATE']._serialized_start=1992
+  _globals['_FUNDINGRATE']._serialized_end=2105
+  _globals['_PUBLISHFUNDINGRATEREQUEST']._serialized_start=2108
+  _globals['_PUBLISHFUNDINGRATEREQUEST']._serialized_end=2275
+  _globals['_PUBLISHFUNDINGRATERESPONSE']._serialized_start=2278
+  _globals['_PUBLISHFUNDINGRATERESPONSE']._serialized_end=2521
+  _globals['_LISTFUNDINGRATESREQUEST']._serialized_start=2523
+  _globals['_LISTFUNDINGRATESREQUEST']._serialized_end=2604
+  _globals['_LISTFUNDINGRATESRESPONSE']._serialized_start=2607
+  _globals['_LISTFUNDINGRATESRESPONSE']._serialized_end=2793
+  _globals['_MARKETSERVICE']._serialized_start=3115
+  _globals['_MARKETSERVICE']._serialized_end=3750
 # @@protoc_insertion_point(module_scope)

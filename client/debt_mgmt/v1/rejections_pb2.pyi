@@ -111,6 +111,10 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """The account is in dry run: nothing is sent to its exchange."""
     REFUSAL_REASON_CHANGE_PENDING: _RefusalReason.ValueType  # 62
     """The exchange has not answered the last change on this symbol yet."""
+    REFUSAL_REASON_TOKEN_EXISTS: _RefusalReason.ValueType  # 70
+    """A token of this name is good: revoke it, or rotate it for a new secret."""
+    REFUSAL_REASON_TOKEN_NOT_FOUND: _RefusalReason.ValueType  # 71
+    """No good token has this name."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a request was refused by the rules. The values up to UTILIZATION_AFTER stand in the order in which an order is
@@ -205,6 +209,10 @@ REFUSAL_REASON_DRY_RUN: RefusalReason.ValueType  # 61
 """The account is in dry run: nothing is sent to its exchange."""
 REFUSAL_REASON_CHANGE_PENDING: RefusalReason.ValueType  # 62
 """The exchange has not answered the last change on this symbol yet."""
+REFUSAL_REASON_TOKEN_EXISTS: RefusalReason.ValueType  # 70
+"""A token of this name is good: revoke it, or rotate it for a new secret."""
+REFUSAL_REASON_TOKEN_NOT_FOUND: RefusalReason.ValueType  # 71
+"""No good token has this name."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ErrorReason:

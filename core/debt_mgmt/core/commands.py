@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import msgspec
 
+from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import (
     Environment,
     Limits,
@@ -18,6 +19,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import VenueState
 
 
@@ -319,6 +321,49 @@ class HaltHouse(Command, frozen=True):
 class ResumeHouse(Command, frozen=True):
     reason: str
     owner: str = ""
+
+
+class RecordConfiguration(Command, frozen=True):
+    """The service runs with these settings, the secret ones as digests, and decides by these rules."""
+
+    values: dict[str, str]
+    rules: RiskSettings
+    version: str
+
+
+class RecordSignInFailure(Command, frozen=True):
+    """Somebody could not prove who they are, `count` times since `since`."""
+
+    reason: str
+    peer: str
+    method: str
+    since: datetime
+    name: str = ""
+    count: int = 1
+
+
+class IssueToken(Command, frozen=True):
+    """Take a token in. Its secret is made before, and only the SHA-256 of it comes here."""
+
+    name: str
+    digest: str
+    role: Role
+    accounts: tuple[str, ...] = ()
+    expires_at: datetime | None = None
+    note: str = ""
+
+
+class RotateToken(Command, frozen=True):
+    """Give a token another secret; the one before stays good for `overlap`."""
+
+    name: str
+    digest: str
+    overlap: timedelta | None = None
+
+
+class RevokeToken(Command, frozen=True):
+    name: str
+    reason: str = ""
 
 
 class SimulatedPriceShock(msgspec.Struct, frozen=True):

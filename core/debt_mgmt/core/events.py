@@ -38,13 +38,22 @@ from debt_mgmt.core.events_venue import LoanSent as LoanSent
 from debt_mgmt.core.events_venue import SyncLost as SyncLost
 from debt_mgmt.core.events_venue import VenueChangeRefused as VenueChangeRefused
 from debt_mgmt.core.events_venue import VenueChangeRequested as VenueChangeRequested
-from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.interest import BorrowRate
-from debt_mgmt.core.market import AssetRule, FundingRate
+from debt_mgmt.core.house_events import AssetRuleSet as AssetRuleSet
+from debt_mgmt.core.house_events import BorrowRateSet as BorrowRateSet
+from debt_mgmt.core.house_events import ConfigurationChanged as ConfigurationChanged
+from debt_mgmt.core.house_events import FundingRatePublished as FundingRatePublished
+from debt_mgmt.core.house_events import InstrumentPut as InstrumentPut
+from debt_mgmt.core.house_events import ResetScheduleSet as ResetScheduleSet
+from debt_mgmt.core.house_events import SettingChange as SettingChange
+from debt_mgmt.core.house_events import SignInFailed as SignInFailed
+from debt_mgmt.core.house_events import TokenIssued as TokenIssued
+from debt_mgmt.core.house_events import TokenRevoked as TokenRevoked
+from debt_mgmt.core.house_events import TokenRotated as TokenRotated
+from debt_mgmt.core.house_events import TradingHalted as TradingHalted
+from debt_mgmt.core.house_events import TradingResumed as TradingResumed
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.profit import NOTHING, Causes
 from debt_mgmt.core.refusals import Violation
-from debt_mgmt.core.resets import ResetSchedule
 from debt_mgmt.core.venue import VenueLoan
 
 
@@ -419,44 +428,6 @@ class CommandRefused(Event, frozen=True):
     """The account as it would have been."""
 
 
-class InstrumentPut(Event, frozen=True):
-    instrument: Instrument
-
-
-class AssetRuleSet(Event, frozen=True):
-    rule: AssetRule
-
-
-class ResetScheduleSet(Event, frozen=True):
-    """Paper capital is set back by this schedule; its slots count from `at` on."""
-
-    schedule: ResetSchedule
-    at: datetime
-
-
-class BorrowRateSet(Event, frozen=True):
-    rate: BorrowRate
-
-
-class FundingRatePublished(Event, frozen=True):
-    rate: FundingRate
-
-
-class TradingHalted(Event, frozen=True):
-    """A halt of the whole house (`owner` empty) or of one owner's accounts."""
-
-    owner: str
-    reason: str
-    at: datetime
-    actor: str = ""
-
-
-class TradingResumed(Event, frozen=True):
-    owner: str
-    reason: str
-    at: datetime
-
-
 AccountEvent = (
     AccountCreated
     | AccountClosed
@@ -509,6 +480,11 @@ HouseEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | ConfigurationChanged
+    | SignInFailed
+    | TokenIssued
+    | TokenRotated
+    | TokenRevoked
     | CommandRefused
 )
 AnyEvent = (
@@ -520,6 +496,11 @@ AnyEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | ConfigurationChanged
+    | SignInFailed
+    | TokenIssued
+    | TokenRotated
+    | TokenRevoked
 )
 
 

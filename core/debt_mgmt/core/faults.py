@@ -47,3 +47,12 @@ class InvalidRequest(Fault):
         named = "; ".join(f"{field}: {problem}" for field, problem in problems[:8])
         super().__init__(FaultReason.INVALID_REQUEST, f"invalid request: {named}")
         self.problems = problems
+
+
+class RateLimited(Fault):
+    """A caller has used up a quota: which one, of whom, and in how many seconds there is room again."""
+
+    def __init__(self, quota: str, subject: str, limit: int, retry_seconds: float, message: str) -> None:
+        super().__init__(FaultReason.RATE_LIMITED, message, quota=quota, subject=subject, limit=str(limit))
+        self.subject = subject
+        self.retry_seconds = retry_seconds

@@ -4,12 +4,18 @@ from datetime import datetime
 
 import msgspec
 
+from debt_mgmt.core.access import AccessToken
 from debt_mgmt.core.commands import (
     Command,
     HaltHouse,
+    IssueToken,
     PublishFundingRate,
     PutInstrument,
+    RecordConfiguration,
+    RecordSignInFailure,
     ResumeHouse,
+    RevokeToken,
+    RotateToken,
     SetAssetRule,
     SetBorrowRate,
     SetResetSchedule,
@@ -18,11 +24,17 @@ from debt_mgmt.core.events import (
     AssetRuleSet,
     BorrowRateSet,
     CommandRefused,
+    ConfigurationChanged,
     Event,
     FundingRatePublished,
     HouseEvent,
     InstrumentPut,
     ResetScheduleSet,
+    SettingChange,
+    SignInFailed,
+    TokenIssued,
+    TokenRevoked,
+    TokenRotated,
     TradingHalted,
     TradingResumed,
 )
@@ -31,6 +43,7 @@ from debt_mgmt.core.interest import CLOCKS, BorrowRate
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
 
 EVERYONE = ""
 HOUSE_KEY = "house"
@@ -56,6 +69,13 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     """By symbol, ascending in time, the latest FUNDING_RATES_KEPT."""
     reset_schedule: ResetSchedule = ResetSchedule()
     reset_schedule_since: datetime | None = None
+    tokens: dict[str, AccessToken] = {}
+    """By name, with those that have ended."""
+    configuration: dict[str, str] = {}
+    """Every setting that the service runs with, the secret ones as digests."""
+    rules: RiskSettings | None = None
+    """What is decided by; None in logs of versions that did not tell."""
+    version: str = ""
 
     def halt_for(self, owner: str) -> Halt | None:
         return self.halts.get(EVERYONE) or self.halts.get(owner)
@@ -79,6 +99,11 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
             return borrow_rate_set(house, command, at)
         case PublishFundingRate():
             return funding_rate_published(house, command, at)
+        case RecordConfiguration():
+            return configuration_recorded(house, command, at)
+        case RecordSignInFailure():
+            told = msgspec.structs.asdict(command)
+            return (SignInFailed(**told, at=at),)
         case HaltHouse(reason=reason, owner=owner):
             return (TradingHalted(owner=owner, reason=reason, at=at),)
         case ResumeHouse(reason=reason, owner=owner):
@@ -90,7 +115,50 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
                     ),
                 )
             return (TradingResumed(owner=owner, reason=reason, at=at),)
+        case IssueToken() | RotateToken() | RevokeToken():
+            return token_changed(house, command, at)
     raise AssertionError(f"not a command to the house: {command!r}")
+
+
+def configuration_recorded(house: House, command: RecordConfiguration, at: datetime) -> tuple[HouseEvent, ...]:
+    """What is otherwise than at the last start; nothing where nothing is."""
+    before, after = house.configuration, command.values
+    changes = tuple(
+        SettingChange(key, before.get(key), after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+    if not changes and (house.rules, house.version) == (command.rules, command.version):
+        return ()
+    return (ConfigurationChanged(changes, command.rules, command.version, at),)
+
+
+def token_changed(
+    house: House, command: IssueToken | RotateToken | RevokeToken, at: datetime
+) -> tuple[HouseEvent, ...]:
+    """One good token of each name; the name of one that has ended may be used again."""
+    known = house.tokens.get(command.name)
+    if known is not None and not known.is_good(at):
+        known = None
+    if isinstance(command, IssueToken):
+        if known is not None:
+            return (CommandRefused("IssueToken", (Violation(Reason.TOKEN_EXISTS, command.name),)),)
+        token = AccessToken(
+            command.name, command.digest, command.role, at, command.accounts, command.expires_at, note=command.note
+        )
+        return (TokenIssued(token),)
+    if known is None:
+        return (CommandRefused(type(command).__name__, (Violation(Reason.TOKEN_NOT_FOUND, command.name),)),)
+    if isinstance(command, RevokeToken):
+        return (TokenRevoked(command.name, at, command.reason),)
+    token = msgspec.structs.replace(
+        known,
+        digest=command.digest,
+        rotated_at=at,
+        previous_digest=known.digest if command.overlap is not None else "",
+        previous_until=at + command.overlap if command.overlap is not None else None,
+    )
+    return (TokenRotated(token),)
 
 
 def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple[HouseEvent, ...]:
@@ -145,6 +213,15 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(
                 house, halts={key: halt for key, halt in house.halts.items() if key != owner}
             )
-        case CommandRefused():
+        case ConfigurationChanged(changes=changes, rules=rules, version=version):
+            values = {**house.configuration, **{one.key: one.after for one in changes}}
+            kept = {key: value for key, value in values.items() if value is not None}
+            return msgspec.structs.replace(house, configuration=kept, rules=rules, version=version)
+        case TokenIssued(token=token) | TokenRotated(token=token):
+            return msgspec.structs.replace(house, tokens={**house.tokens, token.name: token})
+        case TokenRevoked(name=name, at=at):
+            ended = msgspec.structs.replace(house.tokens[name], revoked_at=at)
+            return msgspec.structs.replace(house, tokens={**house.tokens, name: ended})
+        case CommandRefused() | SignInFailed():
             return house
     raise AssertionError(f"not an event of the house: {event!r}")

@@ -1,8 +1,10 @@
 """What an account is worth and what its positions need: every figure exact, with its working."""
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import cast
 
 import msgspec
 
@@ -260,7 +262,8 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
     """
     house, read, marks = world.house, dict[str, Mark](), world.marks
     if world.held_prices:
-        marks = {**marks, **{symbol: held.mark for symbol, held in world.held_prices.items()}}
+        held = {symbol: one.mark for symbol, one in world.held_prices.items()}
+        marks = cast(Mapping[str, Mark], ChainMap(held, marks))  # type: ignore[arg-type]
     rate = asset_price(asset, account.currency, house.assets, house.instruments, marks, read)
     for symbol in read:
         if usable_mark(account, world, symbol) is None:

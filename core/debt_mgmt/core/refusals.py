@@ -54,6 +54,8 @@ class Reason(StrEnum):
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
     DRY_RUN = "DRY_RUN"
     CHANGE_PENDING = "CHANGE_PENDING"
+    TOKEN_EXISTS = "TOKEN_EXISTS"
+    TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -113,6 +115,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.BELOW_INITIAL_MARGIN: "equity after the change {value} would be below the margin used {limit}",
     Reason.NO_DEBT: "nothing is owed in {subject}",
     Reason.DRY_RUN: "{subject} is in dry run: nothing is sent to its venue; SetDryRun ends that",
+    Reason.TOKEN_EXISTS: "a good token is named {subject}: revoke it, or rotate it for a new secret",
+    Reason.TOKEN_NOT_FOUND: "no good token is named {subject}",
     Reason.CHANGE_PENDING: "the venue has not answered the last change on {subject} yet: {note}",
 }
 

@@ -7,9 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from debt_mgmt.core.account import Account, Environment, Limits
@@ -19,9 +21,11 @@ from debt_mgmt.core.resets import ResetInterval, ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
+from debt_mgmt.server.backup import check_whole
 from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday, tiered_rule
+from debt_mgmt.server.configuration_record import recorded
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
@@ -41,10 +45,19 @@ from debt_mgmt.server.prices.marks import MarkGuard
 from debt_mgmt.server.priority import collect_seldom, let_the_loop_go_first
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.reflection import add_reflection
-from debt_mgmt.server.rpc import account, audit, debt, fund, leverage, margin, market, risk
+from debt_mgmt.server.retaining import Retaining
+from debt_mgmt.server.rpc import access, account, audit, debt, fund, leverage, margin, market, risk
+from debt_mgmt.server.rpc.as_of import with_past
 from debt_mgmt.server.rpc.guard import Guard
+from debt_mgmt.server.security.entrance import Entrance
+from debt_mgmt.server.security.first_token import make_first_token
+from debt_mgmt.server.sign_ins import SignIns
 from debt_mgmt.server.watch import WatchHub
+from debt_mgmt.server.web.board import Board
+from debt_mgmt.server.web.gateway import Gateway
+from debt_mgmt.server.web.short_paths import ShortPaths
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -64,6 +77,8 @@ PROTECTION_LOOK_SECONDS = 1.0
 FOLLOWERS_SECONDS = 0.2
 """Once no call runs any more, only who follows the health or the reflection is still there, and would be for ever."""
 
+METADATA_BYTES_MOST = 16_384
+"""Headers of one call; a longer token is refused before anything looks at it."""
 STREAMS_MAX = 20_000
 PENDING_MAX = 100_000
 """A reconnect storm opens thousands of calls at once; the library's own limits of 1000 and 3000 would cancel them."""
@@ -72,11 +87,22 @@ PENDING_MAX = 100_000
 class RunningService:
     """A started service; `stop` ends it in order."""
 
-    def __init__(self, engine: Engine, port: int, metrics_port: int, closers: "contextlib.AsyncExitStack") -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        port: int,
+        metrics_port: int,
+        closers: "contextlib.AsyncExitStack",
+        entrance: Entrance,
+        admin_token_file: Path | None = None,
+    ) -> None:
         self.engine = engine
         self.port = port
         self.metrics_port = metrics_port
         self.closers = closers
+        self.entrance = entrance
+        self.admin_token_file = admin_token_file
+        """Where the administrator's token is that this start has made; None where it made none."""
 
     async def stop(self) -> None:
         await self.closers.aclose()
@@ -118,7 +144,6 @@ async def started(
         journal, history = await open_journal(settings, closers)
     risk_settings = risk_rules(settings)
     metrics = Metrics()
-    guard = Guard(metrics, settings.server.default_deadline_seconds)
     paper: PaperBroker
     venues = venues or ConfiguredVenues(settings.brokers)
     say_what_can_not_be_reached(settings, venues)
@@ -138,6 +163,7 @@ async def started(
         snapshot_events=settings.database.snapshot_every,
         history=history,
         live=live,
+        configuration=recorded(settings),
     )
     paper = PaperBroker(
         lambda: engine.house,
@@ -145,21 +171,41 @@ async def started(
         slippage_rate=settings.sandbox.slippage_rate,
         fee_rate=settings.sandbox.taker_fee_rate,
     )
+    entrance = Entrance(settings, engine)
+    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas)
     closers.push_async_callback(engine.stop)
     await engine.start()
     await furnish(engine, settings)
     for broker, symbols in settings.prices.feeds.items():
         live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
     metrics.watch(engine.metrics_snapshot)
-    http = HttpServer(settings.server.host, settings.server.metrics_port, metrics, engine.health)
+    gateway = Gateway(guard, settings.server.host, settings.server.max_message_bytes)
+    http = HttpServer(
+        settings.server.host,
+        settings.server.metrics_port,
+        metrics,
+        engine.health,
+        [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
+        entrance.certificates.of_http() if entrance.certificates is not None else None,
+    )
     closers.push_async_callback(http.stop)
+    admin_token_file = await open_to_somebody(settings, engine)
+    database = settings.database
+    retaining = Retaining(engine, timedelta(days=database.retention_days), database.archive_directory)
+    closers.push_async_callback(retaining.stop)
+    retaining.start()
+    if entrance.authentication is not None:
+        sign_ins = SignIns(engine)
+        entrance.authentication.on_failure = sign_ins.failed
+        closers.push_async_callback(sign_ins.finish)
+        sign_ins.start()
+    port = await serve(settings, engine, guard, entrance, closers)
     metrics_port = await http.start()
-    port = await serve(settings, engine, guard, closers)
     if demo:
         market_of_demo = DemoMarket(engine)
         closers.push_async_callback(market_of_demo.stop)
         await market_of_demo.start()
-    return RunningService(engine, port, metrics_port, closers)
+    return RunningService(engine, port, metrics_port, closers, entrance, admin_token_file)
 
 
 async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> tuple[Journal, FundHistory]:
@@ -173,6 +219,7 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
         dsn = embedded.dsn
     journal = await PostgresJournal.open(dsn, schema=database.schema)
     closers.push_async_callback(journal.close)
+    await check_whole(journal)
     store = await PostgresHistory.open(dsn, schema=database.schema)
     closers.push_async_callback(store.close)
     return journal, FundHistory(store)
@@ -277,7 +324,16 @@ def reset_schedule(settings: Settings) -> ResetSchedule:
     )
 
 
-async def serve(settings: Settings, engine: Engine, guard: Guard, closers: contextlib.AsyncExitStack) -> int:
+async def open_to_somebody(settings: Settings, engine: Engine) -> Path | None:
+    """Where tokens are asked for and no administrator has one, make one: in which file it is."""
+    if settings.server.auth not in ("tokens", "both"):
+        return None
+    return await make_first_token(engine, settings.server.admin_token_place(settings.database.data_directory))
+
+
+async def serve(
+    settings: Settings, engine: Engine, guard: Guard, entrance: Entrance, closers: contextlib.AsyncExitStack
+) -> int:
     """Start the gRPC server and return its port."""
     server = grpc.aio.server(
         options=[
@@ -286,40 +342,48 @@ async def serve(settings: Settings, engine: Engine, guard: Guard, closers: conte
             ("grpc.server.max_pending_requests", PENDING_MAX),
             ("grpc.server.max_pending_requests_hard_limit", PENDING_MAX),
             ("grpc.so_reuseport", 0),
+            ("grpc.max_metadata_size", METADATA_BYTES_MOST),
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ]
     )
-    services = {
-        account_service_pb2.DESCRIPTOR: account.AccountService(engine),
-        audit_service_pb2.DESCRIPTOR: audit.AuditService(engine),
-        debt_service_pb2.DESCRIPTOR: debt.DebtService(engine),
-        fund_service_pb2.DESCRIPTOR: fund.FundService(engine),
-        leverage_service_pb2.DESCRIPTOR: leverage.LeverageService(engine),
-        margin_service_pb2.DESCRIPTOR: margin.MarginService(engine, settings.server.max_batch),
-        market_service_pb2.DESCRIPTOR: market.MarketService(engine),
-        risk_service_pb2.DESCRIPTOR: risk.RiskService(engine),
+    services: dict[FileDescriptor, Callable[[Any], Any]] = {
+        access_service_pb2.DESCRIPTOR: access.AccessService,
+        account_service_pb2.DESCRIPTOR: account.AccountService,
+        audit_service_pb2.DESCRIPTOR: audit.AuditService,
+        debt_service_pb2.DESCRIPTOR: debt.DebtService,
+        fund_service_pb2.DESCRIPTOR: fund.FundService,
+        leverage_service_pb2.DESCRIPTOR: leverage.LeverageService,
+        margin_service_pb2.DESCRIPTOR: lambda one: margin.MarginService(one, settings.server.max_batch),
+        market_service_pb2.DESCRIPTOR: market.MarketService,
+        risk_service_pb2.DESCRIPTOR: risk.RiskService,
     }
     names = []
-    for file, implementation in services.items():
+    for file, make in services.items():
         for service in file.services_by_name.values():
-            server.add_generic_rpc_handlers((guard.handlers(service, implementation),))
+            server.add_generic_rpc_handlers((guard.handlers(service, with_past(service, make, engine)),))
             names.append(service.full_name)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    add_reflection(server, [*names, health.SERVICE_NAME])
-    port = server.add_insecure_port(settings.server.address)
+    if settings.server.reflection:
+        add_reflection(server, [*names, health.SERVICE_NAME])
+    if entrance.certificates is None:
+        port = server.add_insecure_port(settings.server.address)
+    else:
+        port = server.add_secure_port(settings.server.address, entrance.certificates.of_grpc())
     await server.start()
     for name in ["", *names]:
         await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
     watching = asyncio.create_task(watch_protection(checks, engine), name="protection health")
+    looking = asyncio.create_task(entrance.watch_files(), name="keys and certificates")
 
     async def drain() -> None:
         """First no longer healthy, then watchers are told and new calls refused, then running calls may finish."""
         until = time.perf_counter() + settings.server.drain_seconds
         watching.cancel()
+        looking.cancel()
         await checks.enter_graceful_shutdown()
         engine.hub.drain()
         await guard.drain(settings.server.drain_seconds)

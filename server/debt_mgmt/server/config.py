@@ -1,6 +1,5 @@
 """The service's settings: one frozen value, read once, that knows where each part of it came from."""
 
-import ipaddress
 import os
 import re
 import zoneinfo
@@ -16,6 +15,8 @@ import msgspec
 from debt_mgmt.core.collateral import tier_problems
 from debt_mgmt.core.market import AssetRule, HaircutTier
 from debt_mgmt.server import config_sources as sources
+from debt_mgmt.server.config_server import ServerSection, security_contradictions
+from debt_mgmt.server.config_server import is_loopback as is_loopback
 from debt_mgmt.server.config_sources import Key, Secret, Section
 
 ASSET = "[A-Z0-9]{1,20}"
@@ -25,13 +26,16 @@ IDENTIFIER = "[a-z_][a-z0-9_]{0,62}"
 SYMBOLS = r"[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
 FEED = r"[a-z]{1,20}|[A-Za-z0-9._/-]{1,40}(,[A-Za-z0-9._/-]{1,40}){0,199}"
 WEB_ADDRESS = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?"
-ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
 FILE_VARIABLE = "DEBT_MGMT_CONFIG"
 OTHER_VARIABLES = {
     FILE_VARIABLE: "Path of the YAML file, where --config does not name one.",
     "DEBT_MGMT_TARGET": "Where clients and the command line find the service, as host:port.",
     "DEBT_MGMT_TOKEN": "Token that clients and the command line send with each call.",
+    "DEBT_MGMT_TOKEN_FILE": "Instead of DEBT_MGMT_TOKEN: a file that holds the token.",
+    "DEBT_MGMT_TLS_CA": "PEM file of who vouches for the service; given, clients and the command line encrypt.",
+    "DEBT_MGMT_TLS_CERTIFICATE": "PEM file of the certificate that clients show, where the service asks for one.",
+    "DEBT_MGMT_TLS_KEY": "PEM file of its private key.",
 }
 """Environment names that are no setting of the file, and what they are for."""
 
@@ -307,38 +311,6 @@ class SandboxSection(Section, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
 
 
-class ServerSection(Section, frozen=True, kw_only=True):
-    """The gRPC server, its metrics and its log."""
-
-    address: Annotated[str, Key("Where gRPC listens; port 0 takes a free one.", "host:port", pattern=ADDRESS)] = (
-        "127.0.0.1:50051"
-    )
-    metrics_port: Annotated[
-        int,
-        Key("Where /metrics and /health listen, on the same host; 0 takes a free one.", "port", least=0, most=65535),
-    ] = 9090
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], Key("The least severe messages logged.")] = (
-        "INFO"
-    )
-    log_format: Annotated[Literal["text", "json"], Key("text to read, json to collect.")] = "text"
-    insecure: Annotated[
-        bool, Key("Allow an address that other machines reach, though calls are neither encrypted nor authenticated.")
-    ] = False
-    drain_seconds: Annotated[
-        float, Key("How long running calls may take to finish once the service is told to stop.", "seconds", least=0)
-    ] = 5.0
-    max_batch: Annotated[int, Key("Items in one batch request.", "items", least=1, most=10_000)] = 500
-    max_message_bytes: Annotated[int, Key("Largest request that is read.", "bytes", least=65_536, most=67_108_864)] = (
-        4_194_304
-    )
-    default_deadline_seconds: Annotated[float, Key("Deadline of a unary call without one.", "seconds", above=0)] = 30.0
-
-    @property
-    def host(self) -> str:
-        """The host of the address, without the brackets of IPv6."""
-        return self.address.rpartition(":")[0].strip("[]")
-
-
 class DatabaseSection(Section, frozen=True, kw_only=True):
     """Where the journal lives. With neither dsn nor host the service runs a PostgreSQL of its own."""
 
@@ -359,6 +331,13 @@ class DatabaseSection(Section, frozen=True, kw_only=True):
         int, Key("Logs that accounts are spread over, chosen once: at the first start.", "shards", least=1, most=1024)
     ] = 8
     snapshot_every: Annotated[int, Key("Events of a shard between two snapshots.", "events", least=100)] = 50_000
+    retention_days: Annotated[
+        int, Key("The journal is kept so long at least, where archive_directory is given.", "days", least=365)
+    ] = 365
+    archive_directory: Annotated[
+        Path | None,
+        Key("Older events are written here as JSON lines and then dropped; null keeps every event for ever.", "path"),
+    ] = None
 
     def connection(self) -> str | None:
         """The connection string of the PostgreSQL to use, secrets included; None when the service runs its own."""
@@ -558,15 +537,10 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
         for problem in problems:
             yield ("sandbox.haircut_tiers",), f"{named('sandbox.haircut_tiers')}: of {asset}, {problem}"
 
-    address, insecure = "server.address", "server.insecure"
+    address = "server.address"
     if int(values[address].rpartition(":")[2]) > 65535:
         yield (address,), f"{named(address)} must have a port of at most 65535"
-    if not values[insecure] and not is_loopback(settings.server.host):
-        yield (
-            (address, insecure),
-            f"{named(address)} is reached by other machines, and calls are neither encrypted nor authenticated: "
-            "listen on 127.0.0.1, or set server.insecure (--insecure) where the network is yours alone",
-        )
+    yield from security_contradictions(settings.server.host, values, named)
 
     dsn, host = "database.dsn", "database.host"
     if values[dsn] is not None and values[host] is not None:
@@ -577,13 +551,6 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
     folder = "database.data_directory"
     if settings.database.connection() is None and str(values[folder]).startswith("~"):
         yield (dsn, host, folder), f"{named(folder)} needs a home folder, and this user has none: name another folder"
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -14,9 +14,8 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, RiskLevel
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.decide import decide
 from debt_mgmt.core.faults import Fault, FaultReason
-from debt_mgmt.core.house import HOUSE_KEY, House, apply_house, decide_house
+from debt_mgmt.core.house import HOUSE_KEY, House, apply_house
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ZERO
@@ -24,12 +23,14 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.configuration_record import version
+from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.engine_figures import snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
-from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.journal import Head, Journal
 from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
@@ -40,7 +41,7 @@ from debt_mgmt.server.recording import Recording
 from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.resting_orders import PaperMatching
 from debt_mgmt.server.settling import Settling
-from debt_mgmt.server.shard import Committed, Context, Shard
+from debt_mgmt.server.shard import Committed, Shard
 from debt_mgmt.server.watch import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,12 @@ class Engine:
         history: FundHistory | None = None,
         collateral: CollateralGuard | None = None,
         live: LiveAccounts | None = None,
+        configuration: Mapping[str, str] | None = None,
     ) -> None:
         self.journal = journal
         self.risk = risk
+        self.configuration = dict(configuration or {})
+        """Every setting, as it is kept in the house's log."""
         self.clock = clock
         self.hub = hub
         self.guard = guard
@@ -130,6 +134,7 @@ class Engine:
         self.creating: dict[str, int] = {}
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
+        self.deciding = Deciding(self)
         self.time = PassingTime(self)
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
@@ -146,11 +151,12 @@ class Engine:
         if count != self.shard_count:
             logger.warning("the journal was made with %d shards; the configured %d is ignored", count, self.shard_count)
         self.shard_count = count
+        await self.journal.prepare(range(count + 1))
         epoch = await self.journal.next_epoch()
         self.house_shard = Shard(
             0,
             self.journal,
-            self.decide_house,
+            self.deciding.house,
             apply_house,
             Codec(e.HouseEvent, House),
             self.clock,
@@ -160,11 +166,13 @@ class Engine:
             snapshot_events=self.snapshot_events,
         )
         await self.house_shard.start()
+        settings = c.RecordConfiguration(self.configuration, self.risk, version())
+        await self.submit_house(settings, request_id="", actor=SYSTEM)
         for number in range(1, count + 1):
             self.shards[number] = Shard(
                 number,
                 self.journal,
-                self.decide_account,
+                self.deciding.account,
                 apply,
                 Codec(e.AccountEvent, Account, fact_id_of),
                 self.clock,
@@ -263,6 +271,10 @@ class Engine:
     def house_revision(self) -> tuple[int, int]:
         return 0, self.house_shard.revision.position
 
+    def heads(self) -> dict[int, Head]:
+        """The last row of every log, as its writer knows it."""
+        return {0: self.house_shard.head, **{number: shard.head for number, shard in self.shards.items()}}
+
     # writing
 
     def shard_of_owner(self, owner: str) -> int:
@@ -319,13 +331,15 @@ class Engine:
             actor=self.actor_text(actor),
         )
 
-    async def submit_house(self, command: c.Command, *, request_id: str, actor: Actor) -> Committed[e.HouseEvent]:
+    async def submit_house(
+        self, command: c.Command, *, request_id: str, actor: Actor, digest: bytes = b""
+    ) -> Committed[e.HouseEvent]:
         """The same for a command to the house."""
         return await self.house_shard.submit(
             HOUSE_KEY,
             command,
             request_id=request_id,
-            digest=digest_of(command) if request_id else b"",
+            digest=digest or digest_of(command) if request_id else b"",
             actor=self.actor_text(actor),
         )
 
@@ -334,26 +348,8 @@ class Engine:
         if text is None:
             if len(self.actors) > 10_000:
                 self.actors.clear()
-            text = self.actors[actor] = msgspec.json.encode(actor).decode()
+            text = self.actors[actor] = actor.text
         return text
-
-    def decide_house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
-        if isinstance(command, c.PublishFundingRate) and command.mark is None:
-            mark = self.marks.get(command.symbol)
-            if mark is not None and context.at - mark.received_at <= self.risk.mark_max_age:
-                command = msgspec.structs.replace(command, mark=mark.price)
-        return decide_house(house, command, context.at)
-
-    def decide_account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:
-        world = World(
-            self.house, self.marks, self.risk, context.at, context.shard, context.position, self.collateral.held
-        )
-        view = None
-        if isinstance(command, c.Assess) and account is not None:
-            self.assessing.discard(account.account_id)
-        elif isinstance(command, c.ReserveMargin | c.PlaceOrder) and account is not None:
-            view = self.view_of(account, world)
-        return decide(account, command, world, view)  # type: ignore[return-value]
 
     # what follows a commit
 

@@ -1,11 +1,15 @@
-"""What is read over HTTP: /metrics for Prometheus and /health for people and load balancers."""
+"""The HTTP server: /metrics for Prometheus, /health for people and load balancers, and the routes it is given."""
 
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterable
 
 import msgspec
 from aiohttp import web
 
 from debt_mgmt.server.metrics import Metrics
+
+SHUTDOWN_SECONDS = 1.0
+"""How long the last answers may take to leave once the service stops; calls were given their time before."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -20,11 +24,21 @@ class Health(msgspec.Struct, frozen=True):
 class HttpServer:
     """Listens on one port beside gRPC."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics, health: Callable[[], Health]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        metrics: Metrics,
+        health: Callable[[], Health],
+        routes: Iterable[web.RouteDef] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.host = host
         self.port = port
         self.metrics = metrics
         self.health = health
+        self.routes = routes
+        self.tls = tls
         self.runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -33,9 +47,13 @@ class HttpServer:
         application.router.add_get("/metrics", self.show_metrics)
         application.router.add_get("/health", self.show_health)
         application.router.add_get("/api/debt_mgmt/health", self.show_health)
-        self.runner = web.AppRunner(application, access_log=None)
+        application.router.add_routes(self.routes)
+        application.on_response_prepare.append(say_nothing_of_versions)
+        self.runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
+        )
         await self.runner.setup()
-        site = web.TCPSite(self.runner, self.host, self.port)
+        site = web.TCPSite(self.runner, self.host, self.port, ssl_context=self.tls)
         await site.start()
         return int(self.runner.addresses[0][1])
 
@@ -56,3 +74,7 @@ class HttpServer:
             content_type="application/json",
             status=200 if health.serving else 503,
         )
+
+
+async def say_nothing_of_versions(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "debt-mgmt"

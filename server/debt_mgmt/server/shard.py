@@ -170,6 +170,11 @@ class Shard(Generic[Entity, Command, Event]):
         return Revision(self.number, self._state.head.position)
 
     @property
+    def head(self) -> Head:
+        """The last committed row: its position and its hash, as this writer knows them."""
+        return self._state.head
+
+    @property
     def waiting(self) -> int:
         """Commands that wait to be decided."""
         return len(self._queue)

@@ -31,6 +31,7 @@ RELEASED_MIGRATIONS = {
     "0001_journal.sql": "b22c14b22a9aefe87ace15ab97a4dab5ad838e0c53d92b512f4d6551fd0513f6",
     "0002_fund_history.sql": "5cad7bfdfba4f350c97d6ee8a2278ac275ac7091ee1fccf90ac225245f48c49f",
     "0003_fund_history_synced.sql": "ad4354ed858289b8de01db265baf0d2db68963c0034ecf6cfcaa9b2a3ace239b",
+    "0004_retention.sql": "c55930e8b15dfd1051554f2ed5cd93475f0f764a8f27178c0a65674d545d7ea6",
 }
 
 
@@ -48,7 +49,8 @@ async def test_services_that_start_together_migrate_once(database: EmbeddedPostg
     connection = await asyncpg.connect(database.dsn)
     tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
     await connection.close()
-    assert [table["tablename"] for table in tables] == ["fund_history", "journal", "meta", "snapshot"]
+    made = ["fund_history", "journal", "journal_rest", "log_base", "meta", "snapshot"]
+    assert [table["tablename"] for table in tables] == made
 
 
 async def test_a_schema_that_lacks_its_migrations_is_an_error(

@@ -55,7 +55,7 @@ class CallOf:
     deadline_seconds = None
 
     def __init__(self, name: str = "desk") -> None:
-        self.actor = Actor(name, "trader", "test")
+        self.actor = Actor(name, "ADMIN", "test")
 
 
 CALL: Any = CallOf()

@@ -173,16 +173,6 @@ async def test_refusals_are_in_the_audit_too(edge: Edge) -> None:
     assert (refused.kind, '"operator"' in refused.actor) == ("CommandRefused", True)
 
 
-async def test_later_methods_say_that_they_are_later(edge: Edge) -> None:
-    for call in (
-        edge.audit.ExplainEvent(wire.ExplainEventRequest(), CALL),
-        edge.audit.VerifyAudit(wire.VerifyAuditRequest(), CALL),
-    ):
-        with pytest.raises(Fault) as raised:
-            await call
-        assert raised.value.reason is FaultReason.NOT_IMPLEMENTED
-
-
 async def test_listing_goes_on_where_it_was_while_events_come(edge: Edge) -> None:
     await edge.open()
     first = await edge.audit.ListAuditEvents(wire.ListAuditEventsRequest(account_id="alice", page_size=1), CALL)

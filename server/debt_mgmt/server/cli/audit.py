@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import AuditEvent, MarginClient
+from debt_mgmt.server.cli.audit_events import members_of
+from debt_mgmt.server.cli.audit_export import export
+from debt_mgmt.server.cli.audit_verify import verify
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Json, Target, ask, time_of
 from debt_mgmt.server.cli.tables import table
@@ -22,7 +25,7 @@ LOOK_SECONDS = 1.0
 OVERLAP = timedelta(seconds=5)
 """Shards decide side by side: an event may be listed a little after a younger one of another shard."""
 
-QUIET = ("figures", "marks", "postings", "event", "account_id", "at", "alert_id", "severity")
+QUIET = ("figures", "marks", "postings", "inputs", "event", "account_id", "at", "alert_id", "severity")
 """Parts of an event that its line leaves out, or shows elsewhere."""
 
 ENOUGH = 3
@@ -32,6 +35,8 @@ LONGEST = 150
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 app = typer.Typer(help="What happened, from the journal.", no_args_is_help=True)
+app.command("verify")(verify)
+app.command("export")(export)
 
 
 @app.command("list")
@@ -88,20 +93,6 @@ async def followed(
             yield event
         await asyncio.sleep(LOOK_SECONDS)
         found = [event async for event in client.audit_events(account, start_time=start, **wanted)]
-
-
-def members_of(event: AuditEvent) -> dict[str, Any]:
-    """The event with its payload decoded."""
-    return {
-        "revision": event.revision,
-        "time": event.time,
-        "account_id": event.account_id,
-        "request_id": event.request_id,
-        "actor": event.actor,
-        "kind": event.kind,
-        "payload": event.fields(),
-        "chain_hash": event.chain_hash,
-    }
 
 
 def events_table(found: list[AuditEvent]) -> Table:

@@ -3,8 +3,9 @@
 import typer
 
 from debt_mgmt.client.channel import version
-from debt_mgmt.server.cli import audit, orders
+from debt_mgmt.server.cli import audit, orders, token
 from debt_mgmt.server.cli.accounts import accounts, positions, status
+from debt_mgmt.server.cli.backup import backup, restore
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
 from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
@@ -16,6 +17,7 @@ from debt_mgmt.server.cli.serve import serve
 from debt_mgmt.server.cli.session import EXIT_CODES, Json
 from debt_mgmt.server.cli.venue_simulator import venue_simulator
 from debt_mgmt.server.cli.watch import watch
+from debt_mgmt.server.cli.why import why
 
 app = typer.Typer(
     name="debt-mgmt",
@@ -25,12 +27,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RUN, LOOK, ASK, ACT = "Run", "Look", "Ask before you act", "Act"
+RUN, LOOK, ASK, ACT, WATCH_OVER = "Run", "Look", "Ask before you act", "Act", "Watch over"
 
 app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
 app.command(rich_help_panel=RUN)(replay)
 app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
+app.command(rich_help_panel=RUN)(backup)
+app.command(rich_help_panel=RUN)(restore)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
 app.command(rich_help_panel=LOOK)(positions)
@@ -42,8 +46,10 @@ app.command(rich_help_panel=LOOK)(pnl)
 app.command(rich_help_panel=LOOK)(history)
 app.command(rich_help_panel=ACT)(borrow)
 app.command(rich_help_panel=ACT)(repay)
+app.command(rich_help_panel=LOOK)(why)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(orders.app, name="order", rich_help_panel=ASK)
+app.add_typer(token.app, name="token", rich_help_panel=WATCH_OVER)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)
 

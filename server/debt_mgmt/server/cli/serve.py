@@ -17,7 +17,7 @@ from debt_mgmt.client.channel import version
 from debt_mgmt.server.cli.output import Output, plain
 from debt_mgmt.server.cli.session import Exit, Json
 from debt_mgmt.server.cli.wording import amount, grouped, percent
-from debt_mgmt.server.config import CATALOGUE, ConfigurationError, RiskSection, Settings, read_settings
+from debt_mgmt.server.config import CATALOGUE, ConfigurationError, RiskSection, Settings, is_loopback, read_settings
 from debt_mgmt.server.config_sources import Secret, spelled
 
 CHANGED_SHOWN = 12
@@ -31,7 +31,7 @@ def serve(
         str | None, typer.Option(help="Where gRPC listens, as host:port; port 0 takes a free one.")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Where /metrics and /health listen; 0 takes a free one.")
+        int | None, typer.Option(help="Where HTTP listens, /metrics and /health too; 0 takes a free one.")
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Add the sandbox account demo on a simulated market.")] = False,
     feed: Annotated[
@@ -41,8 +41,13 @@ def serve(
             help="Price sandbox accounts by an exchange's public marks: bybit:BTCUSDT,ETHUSDT; repeatable.",
         ),
     ] = None,
+    auth: Annotated[
+        str | None, typer.Option(metavar="off|tokens|jwt|both", help="How callers prove who they are.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the service's certificate.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow an address that other machines reach, in the clear.")
+        bool, typer.Option("--insecure", help="Allow an address that other machines reach, open as it is.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +57,9 @@ def serve(
         "database.data_directory": data_dir,
         "server.address": address,
         "server.metrics_port": metrics_port,
+        "server.auth": auth,
+        "server.tls.certificate": tls_certificate,
+        "server.tls.key": tls_key,
         "server.insecure": "true" if insecure else None,
         "prices.feeds": feeds_of(feed) if feed else None,
     }
@@ -61,21 +69,24 @@ def serve(
     from debt_mgmt.server.cli.logs import configure_logs
     from debt_mgmt.server.journal.journal import JournalError
     from debt_mgmt.server.postgres import PostgresError
+    from debt_mgmt.server.security.watched_file import UnusableFile
 
     configure_logs(settings)
 
     def ready(service: RunningService) -> None:
-        output.show(announcement(settings, service.port, service.metrics_port))
+        output.show(announcement(settings, service.port, service.metrics_port, service.admin_token_file))
         if demo:
             output.show(Text("\nTry it in another terminal", "bold"))
-            output.paste(first_calls(target_of(settings.server.host, service.port)))
+            output.paste(first_calls(target_of(settings.server.host, service.port), token_file_of(settings)))
         output.show(Text("\nctrl-c stops it", "dim"))
-        output.line(**facts(settings, service.port, service.metrics_port, demo))
+        output.line(
+            **facts(settings, service.port, service.metrics_port, demo), admin_token_file=service.admin_token_file
+        )
 
     try:
         settings = placed(settings)
         in_event_loop(run(settings, demo=demo, ready=ready))
-    except (PostgresError, JournalError, OSError, RuntimeError) as error:
+    except (PostgresError, JournalError, UnusableFile, OSError, RuntimeError) as error:
         taken = "in use" in str(error) or "bind" in str(error)
         if isinstance(error, RuntimeError) and not taken:
             raise
@@ -136,8 +147,9 @@ def facts(settings: Settings, port: int, metrics_port: int, demo: bool) -> dict[
     return {
         "version": version(),
         "target": target_of(host, port),
-        "metrics": f"http://{target_of(host, metrics_port)}/metrics",
-        "health": f"http://{target_of(host, metrics_port)}/health",
+        "metrics": f"{http_of(settings, metrics_port)}/metrics",
+        "health": f"{http_of(settings, metrics_port)}/health",
+        "http": http_of(settings, metrics_port),
         "journal": journal_of(settings),
         "demo": demo,
         "protections": [
@@ -155,15 +167,25 @@ def target_of(host: str, port: int) -> str:
     return f"[{near}]:{port}" if ":" in near else f"{near}:{port}"
 
 
-def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
+def http_of(settings: Settings, port: int) -> str:
+    """Where HTTP is found from this machine."""
+    scheme = "http" if settings.server.tls.certificate is None else "https"
+    return f"{scheme}://{target_of(settings.server.host, port)}"
+
+
+def announcement(settings: Settings, port: int, metrics_port: int, admin_token_file: Path | None = None) -> Group:
     """What a person who started the service wants to know."""
     host = settings.server.host
-    reach = "reached by other machines, in the clear" if settings.server.insecure else "this machine only"
+    how = "in the clear" if settings.server.tls.certificate is None else "encrypted"
+    reach = "this machine only" if is_loopback(host) else "reached by other machines"
     places = Table.grid(padding=(0, 2))
-    places.add_row("gRPC", Text.assemble((f"{host}:{port}", "bold"), f"  {reach}"))
+    places.add_row("gRPC", Text.assemble((f"{host}:{port}", "bold"), f"  {reach}, {how}"))
+    places.add_row("callers", callers(settings))
+    if admin_token_file is not None:
+        places.add_row("admin", Text.assemble("the administrator's token is in ", (str(admin_token_file), "bold")))
     places.add_row("journal", Text(journal_of(settings)))
-    http = f"http://{target_of(host, metrics_port)}"
-    places.add_row("metrics", f"{http}/metrics   {http}/health")
+    http = http_of(settings, metrics_port)
+    places.add_row("HTTP", f"{http}/metrics   {http}/health   {http}/api/debt_mgmt/portfolio")
     for exchange, symbols in settings.prices.feeds.items():
         places.add_row("prices", Text(f"{symbols.replace(',', ', ')} from {exchange}'s public marks"))
     on = Text("\n").join(Text(words) for _, is_on, words in protections(settings.risk) if is_on)
@@ -180,14 +202,43 @@ def announcement(settings: Settings, port: int, metrics_port: int) -> Group:
     return Group(*parts)
 
 
-def first_calls(target: str) -> str:
+def callers(settings: Settings) -> Text:
+    """Who may call, in words; loud where anyone may do anything."""
+    words = {
+        "tokens": "tokens of this service",
+        "jwt": "signed tokens (JWT)",
+        "both": "tokens of this service, or signed ones (JWT)",
+    }
+    server = settings.server
+    if server.auth != "off":
+        certificates = ", with a client certificate" if server.tls.client_ca is not None else ""
+        return Text(words[server.auth] + certificates)
+    if is_loopback(server.host):
+        return Text("whoever is on this machine is an administrator (server.auth is off)")
+    assert server.insecure, "the settings are refused otherwise"
+    return Text("ANYONE who reaches this address is an administrator (--insecure)", "bold red")
+
+
+def token_file_of(settings: Settings) -> Path | None:
+    """Where the administrator's token was left, by this start or by one before; None where there is none."""
+    file = settings.server.admin_token_place(settings.database.data_directory)
+    return file if settings.server.auth in ("tokens", "both") and file.exists() else None
+
+
+def first_calls(target: str, token_file: Path | None = None) -> str:
     """The same first call from the shell and from Python, ready to paste."""
     body = '{"account_id":"demo"}'
     client = "SyncMarginClient()" if target == "127.0.0.1:50051" else f'SyncMarginClient("{target}")'
     option = "" if target == "127.0.0.1:50051" else f" --target {target}"
+    first, header = [], ""
+    if token_file is not None:
+        first = [f"export DEBT_MGMT_TOKEN_FILE={token_file}"]
+        header = '-H "authorization: Bearer $(cat $DEBT_MGMT_TOKEN_FILE)" '
+        client = f'SyncMarginClient.from_env(target="{target}")'
     return "\n".join(
         (
-            f"grpcurl -plaintext -d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
+            *first,
+            f"grpcurl -plaintext {header}-d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
             f"debt-mgmt status demo{option}",
             "python - <<'EOF'",
             "from debt_mgmt.client import SyncMarginClient",

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ import grpc
 import typer
 
 from debt_mgmt.client import DebtMgmtError, MarginClient, Refused, RetryPolicy, errors
-from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE, TOKEN_VARIABLE
+from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE
 from debt_mgmt.server.cli.output import Output, plain
 
 ATTEMPTS = 3
@@ -65,11 +64,10 @@ class Failed(Exception):
 
 
 def client_of(target: str) -> MarginClient:
-    """A client of the service at `target`, with the token of the environment."""
+    """A client of the service at `target`, with the token and the certificates that the environment names."""
     try:
-        token = os.environ.get(TOKEN_VARIABLE) or None
-        return MarginClient(target, token=token, retries=RetryPolicy(attempts_max=ATTEMPTS))
-    except ValueError as error:
+        return MarginClient.from_env(target=target, retries=RetryPolicy(attempts_max=ATTEMPTS))
+    except (ValueError, OSError) as error:
         raise Failed(str(error)) from None
 
 
@@ -138,6 +136,8 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
     named = bool(error.field_violations) and all(one.description in error.message for one in error.field_violations)
     words = "the request is malformed" if named else error.message
     output.say(f"debt-mgmt: {error.reason or error.code.name}: {words}", "bold red")
+    if isinstance(error, errors.Unauthenticated):
+        output.say("  set DEBT_MGMT_TOKEN, or DEBT_MGMT_TOKEN_FILE to the path of a file that holds it")
     for violation in error.field_violations:
         output.say(f"  {violation.field}: {violation.description}")
     if error.retry_after is not None:

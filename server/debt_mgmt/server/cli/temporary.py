@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from debt_mgmt.server.config import DatabaseSection, ServerSection, Settings
+from debt_mgmt.server.config import DatabaseSection, Settings
+from debt_mgmt.server.config_server import ServerSection
 
 PASSABLE = 0o711
 """Started by root, the journal's PostgreSQL runs as another user, who must get through to its own closed folder."""

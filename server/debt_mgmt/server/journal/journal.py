@@ -131,8 +131,20 @@ class Journal(Protocol):
     async def prune_snapshots(self, shard: int, keep: int = 2) -> None:
         """Delete all but the newest snapshots of a shard."""
 
+    async def prepare(self, shards: Collection[int]) -> None:
+        """Make room for what these logs will write next. Nothing depends on it but how cheaply rows are dropped."""
+
+    async def load_base(self, shard: int) -> Snapshot | None:
+        """The state that took the place of the rows of a log that were dropped; None where none were."""
+
+    async def drop(self, base: Snapshot) -> None:
+        """Forget the rows of a log up to the position of `base`, which takes their place; all of it or nothing."""
+
     async def get_meta(self, key: str) -> str | None:
         """A fact about this journal, None where it was never set."""
+
+    async def all_meta(self) -> dict[str, str]:
+        """Every fact about this journal."""
 
     async def set_meta(self, key: str, value: str) -> None:
         """Set a fact about this journal."""

@@ -52,6 +52,8 @@ class MemoryJournal:
         self._logs: defaultdict[int, list[Row]] = defaultdict(list)
         self._late: list[tuple[Row, ...]] = []
         self._snapshots: dict[tuple[int, int], Snapshot] = {}
+        self._bases: dict[int, Snapshot] = {}
+        """Rows up to a base stay in the list, out of sight: the place of a row is its position."""
         self._meta: dict[str, str] = {}
 
     def fail_next(self, *faults: Fault) -> None:
@@ -81,7 +83,7 @@ class MemoryJournal:
             raise AppendAmbiguous(str(error)) from error
 
     async def read(self, shard: int, after_position: int = 0, page_rows: int = 4096) -> AsyncIterator[list[Row]]:
-        position = after_position
+        position = max(after_position, self._dropped(shard))
         while True:
             await self._arrive()
             page = self._logs[shard][position : position + page_rows]
@@ -97,7 +99,8 @@ class MemoryJournal:
 
     async def read_rows(self, shard: int, first_position: int, last_position: int) -> list[Row]:
         await self._arrive()
-        return self._logs[shard][max(0, first_position - 1) : max(0, last_position)]
+        first = max(0, first_position - 1, self._dropped(shard))
+        return self._logs[shard][first : max(0, last_position)]
 
     async def list_rows(
         self,
@@ -144,9 +147,24 @@ class MemoryJournal:
         for position in positions[: max(0, len(positions) - keep)]:
             del self._snapshots[shard, position]
 
+    async def prepare(self, shards: Collection[int]) -> None:
+        await self._arrive()
+
+    async def load_base(self, shard: int) -> Snapshot | None:
+        await self._arrive()
+        return self._bases.get(shard)
+
+    async def drop(self, base: Snapshot) -> None:
+        await self._arrive()
+        self._bases[base.shard] = base
+
     async def get_meta(self, key: str) -> str | None:
         await self._arrive()
         return self._meta.get(key)
+
+    async def all_meta(self) -> dict[str, str]:
+        await self._arrive()
+        return dict(self._meta)
 
     async def set_meta(self, key: str, value: str) -> None:
         await self._arrive()
@@ -166,7 +184,11 @@ class MemoryJournal:
         """Nothing is held."""
 
     def _all_rows(self) -> Iterable[Row]:
-        return (row for shard in sorted(self._logs) for row in self._logs[shard])
+        return (row for shard in sorted(self._logs) for row in self._logs[shard][self._dropped(shard) :])
+
+    def _dropped(self, shard: int) -> int:
+        base = self._bases.get(shard)
+        return 0 if base is None else base.position
 
     async def _arrive(self) -> None:
         """Every call takes a moment, in which what was late may be written."""
@@ -201,6 +223,8 @@ class MemoryJournal:
         if rows[0].position <= len(log):
             raise _Refused(f"position {rows[0].position} of shard {rows[0].shard} is taken")
         positions = [row.position for row in rows]
+        if not log and self._dropped(rows[0].shard):
+            log.extend([rows[0]] * self._dropped(rows[0].shard))  # out of sight, as after a drop
         assert positions == list(range(len(log) + 1, len(log) + 1 + len(rows))), "a writer left a gap"
         log.extend(rows)
         self.append_sizes.append(len(rows))

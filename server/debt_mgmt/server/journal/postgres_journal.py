@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import asyncpg
 from pogo_core.error import BadMigrationError
 from pogo_core.util import migrate as pogo
 
+from debt_mgmt.server.journal import partitions
 from debt_mgmt.server.journal.appends import APPEND_SECONDS, COLUMNS, Appends
 from debt_mgmt.server.journal.journal import (
     EMPTY_LOG,
@@ -23,11 +24,11 @@ from debt_mgmt.server.journal.journal import (
     Row,
     Snapshot,
 )
+from debt_mgmt.server.journal.partitions import PARTITION_ROWS, SNAPSHOT_COLUMNS
 
 DEFAULT_SCHEMA = "debt_mgmt"
 
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM journal"
-_SNAPSHOT_COLUMNS = ("shard", "position", "part", "body", "fingerprint", "code_version", "at")
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
@@ -41,10 +42,17 @@ _log = logging.getLogger(__name__)
 class PostgresJournal:
     """The journal in one schema of a PostgreSQL database, or of one that speaks its protocol."""
 
-    def __init__(self, dsn: str, schema: str, readers: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(
+        self,
+        dsn: str,
+        schema: str,
+        readers: "asyncpg.Pool[asyncpg.Record]",
+        partition_rows: int = PARTITION_ROWS,
+    ) -> None:
         self._dsn = dsn
         self._schema = schema
         self._readers = readers
+        self._partition_rows = partition_rows
         self._appends = Appends(dsn, lambda: settings_of(schema, APPEND_SECONDS))
 
     @classmethod
@@ -56,6 +64,7 @@ class PostgresJournal:
         migrations: Path | None = None,
         migrate: bool = True,
         readers: int = _READERS,
+        partition_rows: int = PARTITION_ROWS,
     ) -> "PostgresJournal":
         """Connect, bring the schema up to date, and check that the database keeps what it says.
 
@@ -74,7 +83,7 @@ class PostgresJournal:
                 timeout=_CONNECT_SECONDS,
                 server_settings=settings_of(schema, _SNAPSHOT_SECONDS),
             )
-        return cls(dsn, schema, pool)
+        return cls(dsn, schema, pool, partition_rows)
 
     async def ready(self) -> None:
         await self._appends.ready()
@@ -162,7 +171,7 @@ class PostgresJournal:
             async with self._readers.acquire(timeout=_CONNECT_SECONDS) as connection:
                 await connection.copy_records_to_table(
                     "snapshot",
-                    columns=_SNAPSHOT_COLUMNS,
+                    columns=SNAPSHOT_COLUMNS,
                     records=[
                         (
                             snapshot.shard, snapshot.position, part, body,
@@ -182,14 +191,11 @@ class PostgresJournal:
         position = newest[0]["position"]
         if position is None:
             return None
-        parts = await self._fetch(
-            "SELECT body, fingerprint, code_version, at FROM snapshot WHERE shard = $1 AND position = $2 ORDER BY part",
-            shard, position,
-        )  # fmt: skip
-        first = parts[0]
-        return Snapshot(
-            shard, position, first["at"], first["fingerprint"], first["code_version"],
-            tuple(part["body"] for part in parts),
+        return _snapshot(
+            await self._fetch(
+                f"SELECT {', '.join(SNAPSHOT_COLUMNS)} FROM snapshot WHERE shard = $1 AND position = $2 ORDER BY part",
+                shard, position,
+            )
         )  # fmt: skip
 
     async def prune_snapshots(self, shard: int, keep: int = 2) -> None:
@@ -199,9 +205,27 @@ class PostgresJournal:
         if len(kept) == keep:
             await self._fetch("DELETE FROM snapshot WHERE shard = $1 AND position < $2", shard, kept[-1]["position"])
 
+    async def prepare(self, shards: Collection[int]) -> None:
+        async with self._reader() as connection:
+            await partitions.prepare(connection, shards, self._partition_rows)
+
+    async def load_base(self, shard: int) -> Snapshot | None:
+        return _snapshot(
+            await self._fetch(
+                f"SELECT {', '.join(SNAPSHOT_COLUMNS)} FROM log_base WHERE shard = $1 ORDER BY position, part", shard
+            )
+        )
+
+    async def drop(self, base: Snapshot) -> None:
+        async with self._reader() as connection:
+            await partitions.drop(connection, base)
+
     async def get_meta(self, key: str) -> str | None:
         found = await self._fetch("SELECT value FROM meta WHERE key = $1", key)
         return str(found[0]["value"]) if found else None
+
+    async def all_meta(self) -> dict[str, str]:
+        return {row["key"]: row["value"] for row in await self._fetch("SELECT key, value FROM meta ORDER BY key")}
 
     async def set_meta(self, key: str, value: str) -> None:
         await self._fetch(
@@ -229,6 +253,12 @@ class PostgresJournal:
         except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             self._readers.terminate()
             await asyncio.sleep(0)
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[partitions.Connection]:
+        with translated():
+            async with self._readers.acquire(timeout=_CONNECT_SECONDS) as connection:
+                yield connection
 
     async def _fetch(self, query: str, *values: Any) -> list[asyncpg.Record]:
         with translated():
@@ -353,6 +383,17 @@ def settings_of(schema: str, statement_seconds: float) -> dict[str, str]:
         "application_name": "debt-mgmt",
         "timezone": "UTC",
     }
+
+
+def _snapshot(parts: Sequence[asyncpg.Record]) -> Snapshot | None:
+    """The snapshot in its parts, in order."""
+    if not parts:
+        return None
+    first = parts[0]
+    return Snapshot(
+        first["shard"], first["position"], first["at"], first["fingerprint"], first["code_version"],
+        tuple(part["body"] for part in parts),
+    )  # fmt: skip
 
 
 def _rows(records: Sequence[asyncpg.Record]) -> list[Row]:

@@ -72,7 +72,8 @@ async def replay(
     """
     started = time.perf_counter()
     state: LogState[Any, Event] = LogState(number, apply, event_codec, remember_requests=False)
-    async for rows in journal.read(number, page_rows=page_rows):
+    state = await beginning(journal, state)
+    async for rows in journal.read(number, state.head.position, page_rows=page_rows):
         if until_position is not None and rows[-1].position >= until_position:
             state.fold(row for row in rows if row.position <= until_position)
             break
@@ -86,8 +87,11 @@ async def _newest_snapshot(
 ) -> LogState[Entity, Event]:
     """The newest snapshot that can be used. It only saves time, so one that cannot be used is passed over."""
     shard, before = empty().shard, None
+    base = await journal.load_base(shard)
     while (snapshot := await journal.load_snapshot(shard, before)) is not None:
         before = snapshot.position
+        if base is not None and before <= base.position:
+            break
         if snapshot.code_version != state_version:
             _log.info("shard %d: snapshot at %d is of version %s, passed over", shard, before, snapshot.code_version)
             continue
@@ -101,4 +105,12 @@ async def _newest_snapshot(
         if [row.hash for row in anchor] != [state.head.hash]:
             raise JournalDamaged(shard, before, "a snapshot was taken of a row that is not there")
         return state
-    return empty()
+    return await beginning(journal, empty())
+
+
+async def beginning(journal: Journal, state: LogState[Entity, Event]) -> LogState[Entity, Event]:
+    """The state before the first row that is kept: empty, or what took the place of dropped rows."""
+    base = await journal.load_base(state.shard)
+    if base is not None:
+        await state.restore(base)
+    return state

@@ -78,7 +78,7 @@ class AccountService:
         read.done()
         filters = (owner, broker, environment, request.include_closed)
         cursor = cursor_of(request.page_token, "ListAccounts", *filters)
-        ids = engine.accounts()
+        ids = call.actor.seen(engine.accounts())
         first = bisect_right(ids, str(cursor[0])) if cursor is not None else 0
         wanted: Iterator[Account] = (
             account

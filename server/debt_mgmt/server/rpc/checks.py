@@ -168,6 +168,7 @@ class Checks:
             try:
                 if request.detail not in (0, 1, 2):
                     raise InvalidRequest([("detail", "unknown enum number")])
+                call.actor.check_sees(request.account_id)
                 view = view_of(engine, request.account_id)
                 order = read_order(request.order, view.account)
                 if view.account.sync is not None:

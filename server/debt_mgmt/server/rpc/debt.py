@@ -95,7 +95,7 @@ class DebtService:
         owner = read.optional_id(request.owner, "owner")
         read.done()
         by_currency: dict[str, list[Account]] = {}
-        for one in self.accounts(account_id):
+        for one in self.accounts(account_id, call):
             if one.closed_at is None and owner in ("", one.owner):
                 by_currency.setdefault(one.currency, []).append(one)
         sums = [
@@ -117,7 +117,7 @@ class DebtService:
         read.done()
         owed = [
             (one, debt, apart)
-            for one in self.accounts(account_id)
+            for one in self.accounts(account_id, call)
             for debt, apart in debts_of(one)
             if asset in ("", debt.asset)
         ]
@@ -166,9 +166,9 @@ class DebtService:
             next_page_token=following,
         )
 
-    def accounts(self, account_id: str) -> Iterable[Account]:
-        """One account, or all of them."""
-        return map(self.engine.account, [account_id] if account_id else self.engine.accounts())
+    def accounts(self, account_id: str, call: "Call") -> Iterable[Account]:
+        """One account, or all that the caller may see."""
+        return map(self.engine.account, [account_id] if account_id else call.actor.seen(self.engine.accounts()))
 
     def place(self, account_id: str) -> tuple[int, int]:
         return self.engine.revision(account_id) if account_id else self.engine.house_revision()

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
+from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest, RateLimited
 from debt_mgmt.server.journal.journal import JournalUnavailable
 from debt_mgmt.server.rpc.names import ERROR_REASON
 from debt_mgmt.server.shard_answers import NotJournaled, Overloaded, RequestIdReused, ShardHalted, ShardStopped
@@ -93,7 +93,7 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
         details.append(quota_failure(fault))
     if fault.reason in RETRY_AFTER:
         retry_after = Duration()
-        retry_after.FromTimedelta(RETRY_AFTER[fault.reason])
+        retry_after.FromTimedelta(retry_delay(fault))
         details.append(error_details_pb2.RetryInfo(retry_delay=retry_after))
     if fault.reason in RESOURCES:
         kind, key = RESOURCES[fault.reason]
@@ -109,6 +109,13 @@ def status_of(error: BaseException, method: str) -> status_pb2.Status:
         packed.Pack(detail)
         status.details.append(packed)
     return status
+
+
+def retry_delay(fault: Fault) -> timedelta:
+    """After how long it is worth trying again."""
+    if isinstance(fault, RateLimited):
+        return timedelta(milliseconds=round(fault.retry_seconds * 1000) + 1)
+    return RETRY_AFTER[fault.reason]
 
 
 def check_error(error: BaseException, method: str) -> margin_service_pb2.CheckError:
@@ -183,7 +190,8 @@ def bad_request(problems: list[tuple[str, str]]) -> Any:
 
 
 def quota_failure(fault: Fault) -> Any:
-    violation = error_details_pb2.QuotaFailure.Violation(subject=QUOTAS[fault.reason], description=fault.message)
+    subject = fault.subject if isinstance(fault, RateLimited) else QUOTAS[fault.reason]
+    violation = error_details_pb2.QuotaFailure.Violation(subject=subject, description=fault.message)
     return error_details_pb2.QuotaFailure(violations=[violation])
 
 

@@ -7,7 +7,7 @@ from debt_mgmt.core.money import text
 from debt_mgmt.server.journal.journal import Row
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import CODEC, reading
-from debt_mgmt.server.rpc.audit import Search, newest, place_of
+from debt_mgmt.server.rpc.audit_search import Search, newest, place_of
 from debt_mgmt.server.rpc.pages import Cursor, cursor_of, token_of
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.v1 import debt_service_pb2 as wire

@@ -50,7 +50,8 @@ class MarginService(Checks, PaperOrders, Watching):
         owner = read.optional_id(request.owner, "owner")
         read.done()
         engine, world = self.engine, self.engine.world()
-        accounts = [engine.account(account_id)] if account_id else [engine.account(one) for one in engine.accounts()]
+        ids = [account_id] if account_id else call.actor.seen(engine.accounts())
+        accounts = [engine.account(one) for one in ids]
         chosen = [one for one in accounts if one.closed_at is None and owner in ("", one.owner)]
         by_currency: dict[str, list[Account]] = {}
         for one in chosen:
@@ -163,7 +164,7 @@ class MarginService(Checks, PaperOrders, Watching):
             read.problem("state", f"has no value {request.state}")
         read.done()
         engine = self.engine
-        ids = [account_id] if account_id else engine.accounts()
+        ids = [account_id] if account_id else call.actor.seen(engine.accounts())
         found = [
             (one, account.account_id)
             for account in map(engine.account, ids)

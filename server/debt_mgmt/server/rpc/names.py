@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from debt_mgmt.core import account as a
+from debt_mgmt.core.access import Role
 from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
 from debt_mgmt.core.profit import IntervalLength
@@ -15,6 +16,7 @@ from debt_mgmt.v1 import (
     fund_service_pb2,
     margin_service_pb2,
     market_service_pb2,
+    options_pb2,
     rejections_pb2,
     risk_service_pb2,
     types_pb2,
@@ -49,6 +51,7 @@ QUARANTINE_REASON = Names(QuarantineReason, market_service_pb2.QuarantineReason,
 LENDER = Names(a.Lender, debt_service_pb2.Lender, "LENDER")
 INTERVAL_LENGTH = Names(IntervalLength, fund_service_pb2.FundInterval, "FUND_INTERVAL")
 REFUSAL_REASON = Names(Reason, rejections_pb2.RefusalReason, "REFUSAL_REASON")
+ROLE = Names(Role, options_pb2.Role, "ROLE")
 ERROR_REASON = Names(FaultReason, rejections_pb2.ErrorReason, "ERROR_REASON")
 
 LIQUIDATION_CAUSE: dict[a.ReductionCause, Any] = {

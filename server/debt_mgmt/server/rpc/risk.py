@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from debt_mgmt.core import commands as c
+from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import Account, Alert, Limits, Severity
 from debt_mgmt.core.money import text
 from debt_mgmt.core.settings import RiskSettings
@@ -101,6 +102,8 @@ class RiskService:
             command = of_account(reason)
             committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
             return {**verdict(engine, account_id, committed), "account_count": 1}
+        call.actor.check_sees_everything()
+        call.actor.check_role(Role.RISK)
         decided = await engine.submit_house(of_house(reason, owner), request_id=request_id, actor=call.actor)
         return {
             **opening((0, decided.last_position), decided),
@@ -118,7 +121,7 @@ class RiskService:
         since, until = read.period(request)
         read.done()
         filters = (account_id, sorted(kinds), least, request.unacknowledged_only, since, until)
-        accounts = [engine.account(one) for one in ([account_id] if account_id else engine.accounts())]
+        accounts = [engine.account(one) for one in ([account_id] if account_id else call.actor.seen(engine.accounts()))]
         found = (
             (account.account_id, alert)
             for account in accounts

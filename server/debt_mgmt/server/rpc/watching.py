@@ -48,8 +48,9 @@ class Watching:
         read.done()
         for account_id in account_ids:
             engine.account(account_id)
+        chosen = frozenset(account_ids) if account_ids else call.actor.accounts
         watcher = Watcher(
-            frozenset(account_ids) or None,
+            chosen,
             interval.total_seconds() if interval is not None else MIN_INTERVAL_SECONDS,
             heartbeat.total_seconds() if heartbeat is not None else HEARTBEAT_SECONDS,
         )
@@ -91,11 +92,11 @@ class Watching:
         yield response
 
     def watched(self, watcher: Watcher) -> list[str]:
+        """The accounts that are told of. A caller who is limited to some may have named one that is still to come."""
+        engine = self.engine
         if watcher.account_ids is not None:
-            return sorted(watcher.account_ids)
-        return [
-            account_id for account_id in self.engine.accounts() if self.engine.account(account_id).closed_at is None
-        ]
+            return [account_id for account_id in sorted(watcher.account_ids) if account_id in engine.home]
+        return [account_id for account_id in engine.accounts() if engine.account(account_id).closed_at is None]
 
     async def missed(
         self, watcher: Watcher, account_id: str, since: list[int]
@@ -182,6 +183,9 @@ class Watching:
             if due.revision is not None:
                 shard, position = due.revision
                 positions[shard] = min(positions[shard], position - 1)
+        if watcher.account_ids is not None:
+            told = {0, *(self.engine.home[one] for one in watcher.account_ids if one in self.engine.home)}
+            positions = [position if shard in told else 0 for shard, position in enumerate(positions)]
         return base64.urlsafe_b64encode(msgspec.json.encode(_Token(positions))).decode()
 
     def heads(self) -> list[int]:

@@ -1,0 +1,96 @@
+"""What happens to the house: instruments, rules, rates, halts, settings, and who could not prove who they are."""
+
+from datetime import datetime
+
+import msgspec
+
+from debt_mgmt.core.access import AccessToken
+from debt_mgmt.core.event import Event
+from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.interest import BorrowRate
+from debt_mgmt.core.market import AssetRule, FundingRate
+from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.settings import RiskSettings
+
+
+class InstrumentPut(Event, frozen=True):
+    instrument: Instrument
+
+
+class AssetRuleSet(Event, frozen=True):
+    rule: AssetRule
+
+
+class ResetScheduleSet(Event, frozen=True):
+    """Paper capital is set back by this schedule; its slots count from `at` on."""
+
+    schedule: ResetSchedule
+    at: datetime
+
+
+class BorrowRateSet(Event, frozen=True):
+    rate: BorrowRate
+
+
+class FundingRatePublished(Event, frozen=True):
+    rate: FundingRate
+
+
+class TradingHalted(Event, frozen=True):
+    """A halt of the whole house (`owner` empty) or of one owner's accounts."""
+
+    owner: str
+    reason: str
+    at: datetime
+    actor: str = ""
+
+
+class TradingResumed(Event, frozen=True):
+    owner: str
+    reason: str
+    at: datetime
+
+
+class SettingChange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A setting as it was and as it is; None: there was no such setting. Secrets are told apart by their digest."""
+
+    key: str
+    before: str | None = None
+    after: str | None = None
+
+
+class ConfigurationChanged(Event, frozen=True):
+    """The service runs with other settings, or another version, than before. `rules` are what it decides by."""
+
+    changes: tuple[SettingChange, ...]
+    rules: RiskSettings
+    version: str
+    at: datetime
+
+
+class SignInFailed(Event, frozen=True):
+    """Somebody could not prove who they are, `count` times since `since`. `name` is what they claimed, if anything."""
+
+    reason: str
+    peer: str
+    method: str
+    at: datetime
+    since: datetime
+    name: str = ""
+    count: int = 1
+
+
+class TokenIssued(Event, frozen=True):
+    token: AccessToken
+
+
+class TokenRotated(Event, frozen=True):
+    """The token with its new secret's hash."""
+
+    token: AccessToken
+
+
+class TokenRevoked(Event, frozen=True):
+    name: str
+    at: datetime
+    reason: str = ""
