@@ -91,7 +91,7 @@ PLACES = {
             ("BTCUSDT", "ETHUSDT"),
             "DELETE /fapi/v1/order",
             "POST /fapi/v1/order",
-            ("v3/account", "v3/positionRisk", "symbolConfig", "openOrders", "positionSide/dual"),
+            ("v3/account", "v3/positionRisk", "symbolConfig", "openOrders"),
         ),
         Place(
             "okx",
