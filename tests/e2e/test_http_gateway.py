@@ -127,6 +127,17 @@ async def test_a_refusal_is_an_answer_with_its_numbers(fresh: Running) -> None:
     assert "REFUSAL_REASON_INSUFFICIENT_MARGIN" in [one["reason"] for one in result["violations"]]
 
 
+async def test_a_read_looks_back_where_its_header_says_so(fresh: Running) -> None:
+    desk, web = fresh
+    shard, position = desk.engine.revision("alice")
+    await desk.lever("alice", "BTCUSDT", "5")
+    then = {"debt-mgmt-as-of": f"{shard}:{position}"}
+    for path, field in (("/v1/LeverageService/GetLeverage", "2"), ("/v1/LeverageService/GetLeverage", "5")):
+        headers = then if field == "2" else None
+        shown = await web.get(path, headers, account_id="alice", symbol="BTCUSDT")
+        assert shown.json["setting"]["leverage"] == field
+
+
 # what goes wrong
 
 
