@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -177,6 +178,7 @@ LISTS: dict[str, Message] = {
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
     "AuditService/ListAuditEvents": audit_service_pb2.ListAuditEventsRequest(),
+    "AccessService/ListTokens": access_service_pb2.ListTokensRequest(),
 }
 
 
