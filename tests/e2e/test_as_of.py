@@ -1,5 +1,7 @@
 """Any reading method answers from an earlier revision: what it said then it says again."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -8,8 +10,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
+from typer.testing import CliRunner
 
 from debt_mgmt.client import InvalidRequest, MarginClient, NotFound, Order, Revision, as_of
+from debt_mgmt.server.cli.program import app
 from debt_mgmt.server.rpc.as_of import ANSWERED
 from debt_mgmt.v1 import (
     account_service_pb2,
@@ -198,3 +202,18 @@ def test_a_time_needs_a_zone() -> None:
         pass
     with as_of(datetime(2026, 3, 2, tzinfo=UTC)):
         pass
+
+
+async def test_the_command_line_looks_back(desk: Desk) -> None:
+    await desk.open("alice", currency="USDT")
+    shard, position = desk.engine.revision("alice")
+    await desk.deposit("alice", "USDT", "500")
+
+    def equity(*then: str) -> str:
+        target = f"127.0.0.1:{desk.running.port}"
+        done = CliRunner().invoke(app, ["status", "alice", "--json", "--target", target, *then])
+        assert done.exit_code == 0, done.output
+        return str(json.loads(done.stdout)["status"]["equity"])
+
+    assert await asyncio.to_thread(equity) == "10500"
+    assert await asyncio.to_thread(equity, "--as-of", f"{shard}:{position}") == "10000"

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -183,6 +184,7 @@ LISTS: dict[str, Message] = {
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
     "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),
     "AuditService/ListAuditEvents": audit_service_pb2.ListAuditEventsRequest(),
+    "AccessService/ListTokens": access_service_pb2.ListTokensRequest(),
 }
 
 

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from debt_mgmt.core.access import Role
+from debt_mgmt.v1 import debt_service_pb2
 from tests.e2e.books import BUY
 from tests.server.security.door import door
 from tests.support.browser import Page, chromium, page_at
@@ -24,6 +25,11 @@ in_browser = pytest.mark.skipif(chromium() is None, reason="no Chromium is on th
 
 ROWS = "[...document.querySelectorAll('#accounts tr')].map(row => row.cells[0].textContent)"
 LEVELS = "[...document.querySelectorAll('#accounts tr')].map(row => row.cells[1].innerText.trim())"
+CHOOSE = (
+    "[...document.querySelectorAll('#accounts tr')].find(row => row.cells[0].textContent == '{account}')"
+    ".dispatchEvent(new PointerEvent('pointerdown', {{bubbles: true}}))"
+)
+TABLE = "[...document.querySelectorAll('#{table} tr')].map(row => [...row.cells].map(cell => cell.innerText))"
 SIGN_IN = (
     "document.getElementById('token').value = '{token}';"
     "document.querySelector('#ask button').click();"
@@ -83,9 +89,9 @@ async def test_accounts_stand_by_danger_and_follow_the_prices(desk: Desk, tmp_pa
         widths = await page.evaluate(
             "[...document.querySelectorAll('#accounts .fill')].map(one => one.width.baseVal.value)"
         )
-        assert widths == pytest.approx([0.744 * 200, 0.48 * 200, 0.048 * 200, 0], abs=0.01)
+        assert widths == pytest.approx([0.744 * 180, 0.48 * 180, 0.048 * 180, 0], abs=0.01)
         ticks = await page.evaluate("[...document.querySelector('#accounts svg').querySelectorAll('.tick')].map(one => one.x1.baseVal.value)")  # fmt: skip  # noqa: E501
-        assert ticks == pytest.approx([140, 160, 180])
+        assert ticks == pytest.approx([126, 144, 162])
         assert "WARNING: margin utilization is 74.4 %" in await page.evaluate(
             "document.getElementById('alerts').innerText"
         )
@@ -101,6 +107,32 @@ async def test_accounts_stand_by_danger_and_follow_the_prices(desk: Desk, tmp_pa
         await page.until("document.getElementById('health').innerText == 'protecting'")
         await page.picture(tmp_path / "board.png")
         assert (tmp_path / "board.png").stat().st_size > 10_000
+        assert page.complaints == []
+
+
+@in_browser
+async def test_one_account_is_shown_in_full(desk: Desk, tmp_path: Path) -> None:
+    borrow = debt_service_pb2.BorrowRequest(request_id="loan", account_id="busy", asset="USDT", amount="2000")
+    assert (await desk.debt.Borrow(borrow)).accepted
+    async with page_at(board_of(desk), height=1000) as page:
+        await page.until(f"{ROWS}.length == 4")
+        assert await page.evaluate("document.getElementById('one').hidden") is True
+        await page.evaluate(CHOOSE.format(account="busy"))
+        await page.until("document.getElementById('debts').innerText.includes('2,000.00')")
+        ladder = await page.evaluate(TABLE.format(table="ladder"))
+        assert [line[0] for line in ladder] == ["WARNING", "CRITICAL", "LIQUIDATING", "BANKRUPTCY"]
+        falls = [float(line[1].removesuffix(" %")) for line in ladder]
+        assert falls == sorted(falls, reverse=True)
+        assert falls[3] == pytest.approx(-41.7, abs=0.1), "10,000 of equity is gone with 41.7 % of 24,000 of notional"
+        causes = dict(await page.evaluate(TABLE.format(table="causes")))
+        assert (causes["transfers"], causes["price"]) == ("10,000.00", "0.00")
+        assert float(causes["interest"]) < 0, "a loan costs from its first hour"
+        assert list(causes) == ["price", "funding", "interest", "fees", "transfers", "liquidation cost", "total"]
+        debts = dict(await page.evaluate(TABLE.format(table="debts")))
+        assert (debts["borrowed"], debts["debt ÷ collateral"]) == ("2,000.00", "16.7 %")
+        await page.picture(tmp_path / "account.png")
+        await page.evaluate(CHOOSE.format(account="busy"))
+        assert await page.evaluate("document.getElementById('one').hidden") is True
         assert page.complaints == []
 
 

@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from debt_mgmt.v1 import (
+    access_service_pb2,
     account_service_pb2,
     audit_service_pb2,
     debt_service_pb2,
@@ -85,6 +86,8 @@ async def test_every_mutation_has_a_request_id_and_says_when_it_is_replayed() ->
 
 
 READS: list[tuple[str, Message]] = [
+    ("AccessService/GetCaller", access_service_pb2.GetCallerRequest()),
+    ("AccessService/ListTokens", access_service_pb2.ListTokensRequest()),
     ("AccountService/GetAccount", account_service_pb2.GetAccountRequest(account_id="mixed")),
     ("AccountService/ListAccounts", account_service_pb2.ListAccountsRequest()),
     ("AccountService/ListBrokers", account_service_pb2.ListBrokersRequest()),
@@ -125,6 +128,7 @@ READS: list[tuple[str, Message]] = [
     ),
 ]
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
+SEVERAL |= {"AccessService/GetCaller", "AccessService/ListTokens"}
 SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
 SEVERAL |= {"AuditService/ExplainEvent"}
 

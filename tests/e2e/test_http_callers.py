@@ -49,6 +49,27 @@ async def test_nobody_calls_without_a_token(guarded: tuple[Door, Http]) -> None:
     assert (await curled(web, PORTFOLIO)).status == 401
 
 
+async def test_what_tells_of_every_account_is_for_who_may_see_every_account(guarded: tuple[Door, Http]) -> None:
+    gate, web = guarded
+    one = web.of(await gate.issue("one", Role.ADMIN, "bob"))
+    scraper = web.of(await gate.issue("scraper", Role.VIEWER))
+    assert [(await who.get("/metrics")).status for who in (web.of(""), web.of("dmt_no"), one, scraper)] == [
+        401,
+        401,
+        403,
+        200,
+    ]
+    assert 'debt_mgmt_margin_utilization{account="alice"}' in (await scraper.get("/metrics")).text
+    clock: Any = gate.engine.clock
+    clock.advance(seconds=45)
+    await gate.engine.sweep()
+    for who in (web.of(""), web.of("dmt_no"), one):
+        shown = await who.get("/health")
+        assert (shown.status, shown.json["protecting"]) == (200, False)
+        assert "BTCUSDT" not in shown.text
+    assert (await scraper.get("/health")).json["reasons"] == ["no fresh price for BTCUSDT"]
+
+
 async def test_a_viewer_changes_nothing(guarded: tuple[Door, Http]) -> None:
     gate, web = guarded
     viewer = web.of(await gate.issue("watcher", Role.VIEWER))

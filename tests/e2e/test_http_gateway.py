@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -127,6 +128,17 @@ async def test_a_refusal_is_an_answer_with_its_numbers(fresh: Running) -> None:
     assert "REFUSAL_REASON_INSUFFICIENT_MARGIN" in [one["reason"] for one in result["violations"]]
 
 
+async def test_a_read_looks_back_where_its_header_says_so(fresh: Running) -> None:
+    desk, web = fresh
+    shard, position = desk.engine.revision("alice")
+    await desk.lever("alice", "BTCUSDT", "5")
+    then = {"debt-mgmt-as-of": f"{shard}:{position}"}
+    for path, field in (("/v1/LeverageService/GetLeverage", "2"), ("/v1/LeverageService/GetLeverage", "5")):
+        headers = then if field == "2" else None
+        shown = await web.get(path, headers, account_id="alice", symbol="BTCUSDT")
+        assert shown.json["setting"]["leverage"] == field
+
+
 # what goes wrong
 
 
@@ -200,6 +212,61 @@ async def test_a_fault_of_the_service_tells_nothing_but_its_number(
         assert (one.status, one.reason) == (500, "INTERNAL")
         assert "incident" in one.text
         assert "hunter2" not in one.text
+
+
+JUNK: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**30,
+    -1e-300,
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    "1e400",
+    "9999999999s",
+    [],
+    {},
+    [[]],
+    [1] * 50,
+]
+
+
+def made_up(message: Any, chance: random.Random, depth: int = 0) -> dict[str, Any]:
+    """A request with some fields right, some wrong, some not there."""
+    found: dict[str, Any] = {}
+    for field in message.fields:
+        if chance.random() < 0.35:
+            continue
+        value: Any = {"account_id": "mixed", "symbol": "BTCUSDT", "request_id": f"f-{chance.random()}"}.get(
+            field.name, "1"
+        )
+        if chance.random() < 0.3 or depth > 3:
+            value = chance.choice(JUNK)
+        elif field.message_type is not None and not field.message_type.full_name.startswith("google."):
+            value = made_up(field.message_type, chance, depth + 1)
+        elif field.enum_type is not None:
+            value = chance.choice(field.enum_type.values).name
+        found[field.name] = [value] if field.is_repeated and not isinstance(value, list) else value
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_made_up_body_is_a_fault_of_the_service(seed: int) -> None:
+    chance = random.Random(seed)
+    async with service(clock=Clock()) as desk, http(desk.running.metrics_port) as web:
+        await put(desk, inverse_contract())
+        await open_mixed(desk)
+        for name in sorted(set(METHODS) - {BOTH_STREAM, WATCH}) * 3:
+            body = bytearray(json.dumps(made_up(METHODS[name].input_type, chance)).encode())
+            if chance.random() < 0.2:
+                body[chance.randrange(len(body))] = chance.randrange(256)
+            answered = await web.call(name, bytes(body))
+            assert answered.status in (200, 400, 404, 409, 422, 429, 501, 503), (seed, name, bytes(body), answered.text)
+        assert (await web.get("/health")).json["serving"] is True
 
 
 async def test_a_deadline_ends_the_call_and_the_same_id_tells_what_became_of_it(fresh: Running) -> None:

@@ -13,7 +13,14 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
-from debt_mgmt.v1 import debt_service_pb2, margin_service_pb2, risk_service_pb2, types_pb2
+from debt_mgmt.v1 import (
+    access_service_pb2,
+    debt_service_pb2,
+    margin_service_pb2,
+    options_pb2,
+    risk_service_pb2,
+    types_pb2,
+)
 from tests.e2e.books import BUY, PRICES, SELL, inverse_contract, isolate, order
 from tests.support.service import Clock, Desk, service
 from tests.support.wire import MUTATIONS, UNIMPLEMENTED, Failure, call, failure_of, heads, reasons, request_class
@@ -93,6 +100,14 @@ async def halted(desk: Desk, account_id: str) -> dict[str, Any]:
     return {}
 
 
+async def token(desk: Desk, account_id: str) -> dict[str, Any]:
+    request = access_service_pb2.IssueTokenRequest(
+        request_id=desk.request_id(), name=account_id, role=options_pb2.ROLE_VIEWER
+    )
+    assert (await call(desk.channel, "AccessService/IssueToken", request)).accepted
+    return {"name": account_id}
+
+
 FILL = {"symbol": "BTCUSDT", "side": BUY, "quantity": "0.02", "price": "61000", "fill_id": "trade-1", "fee": "1"}
 LIMITS = risk_service_pb2.RiskLimits
 CASES = [
@@ -145,6 +160,11 @@ CASES = [
     Case("RiskService/HaltTrading", of_nobody, {"owner": "idle", "reason": "drill"}, {"owner": "idler"}),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),
     Case("RiskService/ResumeTrading", nothing, {}, {"reason": "again"}, False),
+    Case("AccessService/IssueToken", nothing, {"name": "engine", "role": options_pb2.ROLE_TRADER}, {"note": "other"}),
+    Case("AccessService/IssueToken", token, {"role": options_pb2.ROLE_TRADER}, {"name": "another"}, False),
+    Case("AccessService/RotateToken", token, {}, {"name": "another"}),
+    Case("AccessService/RevokeToken", token, {"reason": "lost"}, {"reason": "found"}),
+    Case("AccessService/RevokeToken", nothing, {"name": "nobody"}, {"name": "none"}, False),
     Case("MarketService/PublishFundingRate", of_nobody, FUNDING, {"rate": "0.0002"}),
     Case("MarketService/PutInstrument", of_nobody, {"instrument": inverse_contract()}, {"instrument": "lot"}),
 ]
@@ -239,7 +259,11 @@ def rows_between(before: dict[int, int], desk: Desk) -> int:
     return sum(heads(desk.engine).values()) - sum(before.values())
 
 
-NOT_KEPT = {"LeverageService/SetLeverage": ["before"]}
+NOT_KEPT = {
+    "LeverageService/SetLeverage": ["before"],
+    "AccessService/IssueToken": ["secret"],
+    "AccessService/RotateToken": ["secret"],
+}
 """What no event keeps: it is absent from a repeated answer."""
 
 

@@ -1,5 +1,6 @@
 """A journal that somebody changed in the database is found out, and the first changed row is named."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from debt_mgmt.server.cli.program import app
+from debt_mgmt.server.journal.journal import link
 from debt_mgmt.server.journal.postgres_journal import settings_of
 from debt_mgmt.v1 import audit_service_pb2 as wire
 from tests.e2e.books import BUY
@@ -106,8 +108,6 @@ async def test_a_chain_that_was_written_anew_is_found_out(desk: Desk) -> None:
     shard, head = desk.engine.revision("alice")
     rows = await desk.engine.journal.read_rows(shard, head - 1, head)
     previous = (await desk.engine.journal.read_rows(shard, head - 2, head - 2))[0].hash
-    from debt_mgmt.server.journal.journal import link
-
     for row in rows:
         payload = row.payload.replace(b'"50000"', b'"49000"')
         forged = link(
@@ -127,7 +127,8 @@ async def test_a_chain_that_was_written_anew_is_found_out(desk: Desk) -> None:
 
 async def test_a_long_log_is_walked_in_parts(desk: Desk) -> None:
     shard, head = desk.engine.revision("alice")
-    start, seen = 0, []
+    start = 0
+    seen: list[int] = []
     while True:
         (part,) = (await walk(desk, shard=shard, start_position=start, max_events=3)).shards
         assert part.intact
@@ -147,8 +148,6 @@ async def test_a_walk_in_parts_finds_the_change_between_two_parts(desk: Desk) ->
 
 
 async def test_the_command_names_the_row(desk: Desk, data_directory: Path) -> None:
-    import asyncio
-
     target = f"127.0.0.1:{desk.running.port}"
 
     def verify(*more: str) -> Any:

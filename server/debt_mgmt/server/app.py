@@ -187,6 +187,7 @@ async def started(
         engine.health,
         [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
         entrance.certificates.of_http() if entrance.certificates is not None else None,
+        gateway.keep_out,
     )
     closers.push_async_callback(http.stop)
     admin_token_file = await open_to_somebody(settings, engine)

@@ -12,6 +12,9 @@ SHUTDOWN_SECONDS = 1.0
 """How long the last answers may take to leave once the service stops; calls were given their time before."""
 
 
+NOT_TOLD = "why is told to tokens that may see every account"
+
+
 class Health(msgspec.Struct, frozen=True):
     """Whether the service answers, and whether it protects."""
 
@@ -32,6 +35,7 @@ class HttpServer:
         health: Callable[[], Health],
         routes: Iterable[web.RouteDef] = (),
         tls: ssl.SSLContext | None = None,
+        keep_out: Callable[[web.Request], web.Response | None] = lambda request: None,
     ) -> None:
         self.host = host
         self.port = port
@@ -39,6 +43,8 @@ class HttpServer:
         self.health = health
         self.routes = routes
         self.tls = tls
+        self.keep_out = keep_out
+        """What whoever may not see every account is answered, as metrics and reasons tell of all; None lets in."""
         self.runner: web.AppRunner | None = None
 
     async def start(self) -> int:
@@ -62,13 +68,18 @@ class HttpServer:
             await self.runner.cleanup()
 
     async def show_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(
+        return self.keep_out(request) or web.Response(
             body=self.metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
     async def show_health(self, request: web.Request) -> web.Response:
-        """200 while serving, also while not protecting: the difference stands in the body. 503 otherwise."""
+        """200 while serving, also while not protecting: the difference stands in the body. 503 otherwise.
+
+        Anybody may ask; the reasons are for who may see every account.
+        """
         health = self.health()
+        if health.reasons and self.keep_out(request) is not None:
+            health = msgspec.structs.replace(health, reasons=[NOT_TOLD])
         return web.Response(
             body=msgspec.json.encode(health),
             content_type="application/json",

@@ -1,5 +1,6 @@
 """Old events are exported, read back and dropped; the log goes on, and what it adds up to stays the same."""
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 import pytest_asyncio
 
@@ -137,7 +139,6 @@ async def test_a_log_that_was_tampered_with_is_not_dropped(tmp_path: Path) -> No
     await busy(edge, 50)
     shard, _ = edge.engine.revision("alice")
     row = journal.rows(shard)[7]
-    import msgspec
 
     journal.rows(shard)[7] = msgspec.structs.replace(row, actor="nobody")
     edge.clock.advance(days=800)
@@ -273,3 +274,13 @@ async def test_a_database_that_goes_away_drops_nothing(tmp_path: Path) -> None:
     shard, _ = edge.engine.revision("alice")
     assert await journal.load_base(shard) is None
     await edge.engine.stop()
+
+
+async def test_services_that_start_together_make_partitions_once(database: EmbeddedPostgres, schema: str) -> None:
+    journals = [await PostgresJournal.open(database.dsn, schema=schema) for _ in range(3)]
+    await asyncio.gather(*(journal.prepare(range(4)) for journal in journals))
+    connection = await connect(database, schema)
+    assert len(await partitions.ranges(connection, 3)) == partitions.AHEAD
+    await connection.close()
+    for journal in journals:
+        await journal.close()

@@ -181,3 +181,20 @@ async def test_listing_goes_on_where_it_was_while_events_come(edge: Edge) -> Non
     await edge.fill("alice", Side.BUY, "0.1", "BTCUSDT", "50000")
     rest = await events(edge, account_id="alice", page_token=first.next_page_token)
     assert [event.kind for event in rest] == ["BaselinesSet", "FillRecorded"]
+
+
+async def test_a_caller_of_some_accounts_sees_the_events_of_those_alone(edge: Edge) -> None:
+    """Neither another account's events nor the house's, whatever is asked for; nor the chain that spans them all."""
+    await busy(edge, 3)
+    caller: Any = CallOf("limited")
+    caller.actor = Actor("limited", "VIEWER", "test", frozenset({"owner-2"}))
+    for fields in ({}, {"newest_first": True}, {"request_id": "r-31"}, {"kinds": ["InstrumentPut"]}):
+        answer = await edge.audit.ListAuditEvents(wire.ListAuditEventsRequest(page_size=1000, **fields), caller)
+        assert {event.account_id for event in answer.events} <= {"owner-2"}
+        assert bool(answer.events) or fields not in ({}, {"newest_first": True})
+    with pytest.raises(Fault) as raised:
+        await edge.audit.ListAuditEvents(wire.ListAuditEventsRequest(account_id="owner-1"), caller)
+    assert raised.value.reason is FaultReason.ACCOUNT_NOT_FOUND
+    with pytest.raises(Fault) as raised:
+        await edge.audit.VerifyAudit(wire.VerifyAuditRequest(), caller)
+    assert raised.value.reason is FaultReason.PERMISSION_DENIED

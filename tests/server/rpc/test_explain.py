@@ -76,8 +76,9 @@ async def test_a_refusal_says_what_would_have_passed(edge: Edge, refused: wire.E
         )
         assert (type(outcome.events[0]).__name__ == "MarginReserved") == passes
         if passes:
-            reservation = outcome.events[0].reservation.reservation_id
-            await edge.engine.submit("alice", c.ReleaseReservation(reservation), request_id="", actor=SYSTEM)
+            made: Any = outcome.events[0]
+            released = c.ReleaseReservation(made.reservation.reservation_id)
+            await edge.engine.submit("alice", released, request_id="", actor=SYSTEM)
     for amount, passes in ((missing - D("0.01"), False), (D("0.01"), True)):
         await edge.engine.submit("alice", Transfer("USDT", amount), request_id="", actor=SYSTEM)
         command = ReserveMargin(Order("BTCUSDT", Side.BUY, D("0.5")))

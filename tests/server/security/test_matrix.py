@@ -218,6 +218,29 @@ async def test_nothing_that_others_do_shows(opened: Door) -> None:
     assert "bob" in (await shown_to(opened.desk.channel))["AccountService/ListAccounts"]
 
 
+async def test_looking_back_shows_no_more_than_looking(opened: Door) -> None:
+    """Neither others' accounts of an earlier revision, nor that a shard which holds none of one's own has revisions."""
+    channel = opened.channel(await opened.issue("past", Role.VIEWER, "alice"))
+    engine = opened.engine
+    number = next(n for n in engine.shards if n != engine.home["alice"])
+    name = next(f"other-{n}" for n in range(1000) if engine.shard_of_owner(f"other-{n}") == number)
+    await opened.desk.open(name, "1000", "USDT", owner=name)
+
+    async def back(moment: str) -> Any:
+        request = request_class("AccountService/ListAccounts")()
+        metadata = (("debt-mgmt-as-of", moment),)
+        return await call(channel, "AccountService/ListAccounts", request, metadata=metadata)
+
+    own, position = engine.revision("alice")
+    assert [one.account_id for one in (await back(f"{own}:{position}")).accounts] == ["alice"]
+    told = []
+    for moment in (f"{number}:1", f"{number}:999999"):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await back(moment)
+        told.append(read_failure(failed.value).message.replace(moment, "…"))
+    assert told[0] == told[1]
+
+
 async def test_anothers_request_ids_can_be_used(opened: Door) -> None:
     """An id that somebody used for another account says nothing: neither taken, nor answered with theirs."""
     secret = await opened.issue("ids", Role.TRADER, "alice")

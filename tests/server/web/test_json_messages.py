@@ -141,6 +141,7 @@ TWO = ("changes[0].order", "only one of")
         ('{"symbols": [null]}', margin_service_pb2.ListPositionsRequest(), "symbols", "each in a list"),
         ('{"start_time": "today"}', fund_service_pb2.ListFundHistoryRequest(), "start_time", "2026-03-02T09:00:00Z"),
         ('{"account_id": "\\ud800"}', margin_service_pb2.GetMarginStatusRequest(), "account_id", "must be text"),
+        ('{"cause": "\\ud800"}', margin_service_pb2.ListLiquidationsRequest(), "cause", "must be one of"),
         ('{"account_id": "a", "account_id": "b"}', margin_service_pb2.GetMarginStatusRequest(), "account_id", "twice"),
         ('{"account_id": "a", "accountId": "b"}', margin_service_pb2.GetMarginStatusRequest(), "accountId", "twice"),
         ('{"changes": [{"fill": {}, "order": {}}]}', margin_service_pb2.SimulateMarginRequest(), *TWO),

@@ -15,7 +15,7 @@ from debt_mgmt.client import Account, MarginClient, MarginStatus, Position, Risk
 from debt_mgmt.server.cli import live
 from debt_mgmt.server.cli.gauge import gauge, ticks_of
 from debt_mgmt.server.cli.output import Output
-from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask
+from debt_mgmt.server.cli.session import NEAR, AsOf, Exit, Json, Target, ask
 from debt_mgmt.server.cli.tables import distances_table, positions_table, table
 from debt_mgmt.server.cli.wording import (
     UNKNOWN,
@@ -48,6 +48,7 @@ DANGER = {
 def status(
     account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="One account, in full.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show so many accounts at most.")] = 50,
+    then: AsOf = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
@@ -77,12 +78,13 @@ def status(
         output.show(detail_of(about, figures, positions, limits, narrow=output.out.width < NARROW))
         return None
 
-    ask(output, target, overview if account is None else detail)
+    ask(output, target, overview if account is None else detail, then)
 
 
 def positions(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT")],
     symbol: Annotated[list[str] | None, typer.Option(help="Only this symbol; can be repeated.")] = None,
+    then: AsOf = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +96,7 @@ def positions(
         output.document(positions=found, revision=found.revision, as_of=found.as_of)
         output.show(positions_table(found, narrow=output.out.width < NARROW))
 
-    ask(output, target, work)
+    ask(output, target, work, then)
 
 
 accounts = typer.Typer(help="List accounts by id; open, sync and switch them.", invoke_without_command=True)

@@ -1,6 +1,7 @@
 """What all commands share: options, the connection to the service, exit codes, errors told without a traceback."""
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import grpc
 import typer
 
-from debt_mgmt.client import DebtMgmtError, MarginClient, Refused, RetryPolicy, errors
+from debt_mgmt.client import DebtMgmtError, MarginClient, Refused, RetryPolicy, Revision, as_of, errors
 from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE
 from debt_mgmt.server.cli.output import Output, plain
 
@@ -71,12 +72,16 @@ def client_of(target: str) -> MarginClient:
         raise Failed(str(error)) from None
 
 
-def ask(output: Output, target: str, work: Work) -> None:
-    """Run `work` with a connection to `target` and end the command with the status that it gives."""
+def ask(output: Output, target: str, work: Work, then: Revision | datetime | None = None) -> None:
+    """Run `work` with a connection to `target` and end the command with the status that it gives.
+
+    With `then` everything is read as it was at that revision or time.
+    """
 
     async def connected() -> Exit | None:
         async with client_of(target) as client:
-            return await work(client)
+            with contextlib.nullcontext() if then is None else as_of(then):
+                return await work(client)
 
     finish(output, target, connected())
 
@@ -144,8 +149,15 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
         output.say(f"  try again in {error.retry_after.total_seconds():g} s")
 
 
+PLACE = re.compile(r"(\d+):(\d+)")
 AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def then_of(text: str) -> Revision | datetime:
+    """A revision as it is shown, 3:1274, or a time as `time_of` reads it."""
+    place = PLACE.fullmatch(text.strip())
+    return Revision(int(place[1]), int(place[2])) if place else time_of(text)
 
 
 def time_of(text: str) -> datetime:
@@ -159,3 +171,11 @@ def time_of(text: str) -> datetime:
             f"{text!r} is no time: write 2026-01-31T12:00 (UTC unless it says otherwise), or 15m, 2h, 1d ago"
         ) from None
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+AsOf = Annotated[
+    Any,
+    typer.Option(
+        "--as-of", parser=then_of, metavar="SHARD:POSITION|TIME", help="As it was then: a revision, or a time."
+    ),
+]

@@ -19,26 +19,30 @@ RANGE = re.compile(r"FOR VALUES FROM \('(\d+)'\) TO \('(\d+)'\)").fullmatch
 async def prepare(connection: Connection, shards: Iterable[int], rows: int = PARTITION_ROWS) -> None:
     """Give each shard that has no rows yet a partition of its own, and make ranges ahead of each log's head."""
     for shard in shards:
-        own = f"journal_shard_{shard}"
-        if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", own):
-            if await connection.fetchval("SELECT EXISTS (SELECT FROM journal WHERE shard = $1)", shard):
-                continue
-            async with connection.transaction():
-                await connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {own} PARTITION OF journal FOR VALUES IN ({shard})"
-                    " PARTITION BY RANGE (position)"
-                )
-                await connection.execute(f"CREATE TABLE IF NOT EXISTS {own}_rest PARTITION OF {own} DEFAULT")
-        head = await connection.fetchval("SELECT max(position) FROM journal WHERE shard = $1", shard) or 0
-        there = {first for _, first, _ in await ranges(connection, shard)}
-        in_rest = await connection.fetchval(f"SELECT max(position) FROM {own}_rest") or 0
-        for number in range(head // rows, head // rows + AHEAD):
-            first = number * rows + 1
-            if first not in there and first > in_rest:
-                await connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {own}_from_{first} PARTITION OF {own}"
-                    f" FOR VALUES FROM ({first}) TO ({first + rows})"
-                )
+        # Services that start together take turns.
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('debt_mgmt partitions', 0))")
+            await prepare_shard(connection, shard, rows)
+
+
+async def prepare_shard(connection: Connection, shard: int, rows: int) -> None:
+    own = f"journal_shard_{shard}"
+    if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", own):
+        if await connection.fetchval("SELECT EXISTS (SELECT FROM journal WHERE shard = $1)", shard):
+            return
+        await connection.execute(
+            f"CREATE TABLE {own} PARTITION OF journal FOR VALUES IN ({shard}) PARTITION BY RANGE (position)"
+        )
+        await connection.execute(f"CREATE TABLE {own}_rest PARTITION OF {own} DEFAULT")
+    head = await connection.fetchval("SELECT max(position) FROM journal WHERE shard = $1", shard) or 0
+    there = {first for _, first, _ in await ranges(connection, shard)}
+    in_rest = await connection.fetchval(f"SELECT max(position) FROM {own}_rest") or 0
+    for number in range(head // rows, head // rows + AHEAD):
+        first = number * rows + 1
+        if first not in there and first > in_rest:
+            await connection.execute(
+                f"CREATE TABLE {own}_from_{first} PARTITION OF {own} FOR VALUES FROM ({first}) TO ({first + rows})"
+            )
 
 
 async def ranges(connection: Connection, shard: int) -> list[tuple[str, int, int]]:

@@ -207,7 +207,10 @@ class PostgresJournal:
 
     async def prepare(self, shards: Collection[int]) -> None:
         async with self._reader() as connection:
-            await partitions.prepare(connection, shards, self._partition_rows)
+            try:
+                await partitions.prepare(connection, shards, self._partition_rows)
+            except asyncpg.InsufficientPrivilegeError as error:
+                _log.warning("no partitions are made for the journal, it is dropped from row by row: %s", error)
 
     async def load_base(self, shard: int) -> Snapshot | None:
         return _snapshot(

@@ -102,7 +102,9 @@ class AccessService:
         read.done()
         committed = await engine.submit_house(c.RevokeToken(name, reason), request_id=request_id, actor=call.actor)
         event = committed.events[0]
-        token = engine.house.tokens.get(name) if isinstance(event, e.TokenRevoked) else None
+        token = engine.house.tokens.get(name)
+        if not isinstance(event, e.TokenRevoked) or (token is not None and token.revoked_at != event.at):
+            token = None  # it was refused; or the answer is a repeat, and the name stands for another token by now
         return wire.RevokeTokenResponse(
             **opening((0, committed.last_position), committed),
             **judged(committed.events),

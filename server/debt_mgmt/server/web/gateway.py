@@ -9,8 +9,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from debt_mgmt.core.faults import InvalidRequest
+from debt_mgmt.core.faults import Fault, InvalidRequest
+from debt_mgmt.server.actor import not_for_limited
 from debt_mgmt.server.config_server import is_loopback
+from debt_mgmt.server.rpc.errors import status_of
 from debt_mgmt.server.rpc.guard import Guard, GuardedMethod
 from debt_mgmt.server.web.answers import WrongRequest, error_answer, message_answer
 from debt_mgmt.server.web.event_stream import EventStream
@@ -123,6 +125,20 @@ class Gateway:
         except web.RequestPayloadError:
             raise WrongRequest(400, "the body broke off", Connection="close") from None
         return bytes(content)
+
+    def keep_out(self, request: web.Request) -> web.Response | None:
+        """What whoever may not see every account is answered; None for who may."""
+        authentication = self.guard.authentication
+        if authentication is None:
+            return None
+        try:
+            if "Authorization" not in request.headers:
+                authentication.identify(None)
+            if self.guard.identify(request.path, HttpTransport(request)).accounts is not None:
+                raise not_for_limited()
+        except Fault as fault:
+            return error_answer(status_of(fault, request.path), fault)
+        return None
 
     async def written(self, message: Message) -> web.Response:
         if message.ByteSize() > ASIDE_BYTES:

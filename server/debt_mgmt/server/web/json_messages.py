@@ -166,21 +166,26 @@ def fill_field(message: Message, field: FieldDescriptor, given: Any, where: str,
 
 def fill_value(message: Message, field: FieldDescriptor, given: Any, where: str, problems: Problems) -> None:
     """What protobuf's own JSON makes of it."""
-    value = spelled(given, field.type == FieldDescriptor.TYPE_STRING)
-    if field.message_type is not None and field.message_type.name == "FieldMask" and isinstance(value, str):
-        value = UNDERSCORED(lambda found: found[1].upper(), value)
     try:
+        value = spelled(given, field.type == FieldDescriptor.TYPE_STRING)
+        if field.message_type is not None and field.message_type.name == "FieldMask" and isinstance(value, str):
+            value = UNDERSCORED(lambda found: found[1].upper(), value)
         json_format.ParseDict({field.name: value}, message)
     except (json_format.ParseError, ValueError, TypeError, OverflowError):
         problems.append((where, rule_of(field)))
 
 
 def spelled(given: Any, text: bool) -> Any:
-    """Numbers as their digits: a text field takes those of the contract's decimals, the others read them."""
+    """Numbers as their digits: a text field takes those of the contract's decimals, the others read them.
+
+    Raises UnicodeEncodeError for half a character, which protobuf can't stand everywhere.
+    """
     if isinstance(given, Number):
         return given.wire() if text else str(given)
     if isinstance(given, list):
         return [spelled(item, text) for item in given]
+    if isinstance(given, str):
+        given.encode()
     return given
 
 
