@@ -78,15 +78,17 @@ async def test_a_decision_is_the_same_after_a_restart_with_other_settings(data_d
         await first.mark({"BTCUSDT": "50000"})
         await first.reserve("alice", BUY, "1")
         (place,) = [first.engine.revision("alice")]
-    async with service(data_directory, risk_settings__margin_buffer="1.5", risk_settings__max_leverage="3") as second:
-        async with MarginClient(f"127.0.0.1:{second.running.port}") as client:
-            (refusal,) = [one async for one in client.audit_events("alice", kinds=["CommandRefused"])]
-            assert (refusal.revision.shard, refusal.revision.position) == place
-            found = await client.explain_event(refusal.revision)
-            assert found.reproduced
-            required = next(one for one in found.figures if one.name == "order.margin_required")
-            assert "buffer 1.1" in (required.working or "")
-            changed = [one async for one in client.audit_events(kinds=["ConfigurationChanged"])]
-            changes = {one["key"]: (one["before"], one["after"]) for one in changed[-1].fields()["changes"]}
-            assert changes["risk_settings.margin_buffer"] == ("1.10", "1.5")
-            assert changes["risk_settings.max_leverage"] == ("5", "3")
+    async with (
+        service(data_directory, risk_settings__margin_buffer="1.5", risk_settings__max_leverage="3") as second,
+        MarginClient(f"127.0.0.1:{second.running.port}") as client,
+    ):
+        (refusal,) = [one async for one in client.audit_events("alice", kinds=["CommandRefused"])]
+        assert (refusal.revision.shard, refusal.revision.position) == place
+        found = await client.explain_event(refusal.revision)
+        assert found.reproduced
+        required = next(one for one in found.figures if one.name == "order.margin_required")
+        assert "buffer 1.1" in (required.working or "")
+        changed = [one async for one in client.audit_events(kinds=["ConfigurationChanged"])]
+        changes = {one["key"]: (one["before"], one["after"]) for one in changed[-1].fields()["changes"]}
+        assert changes["risk_settings.margin_buffer"] == ("1.10", "1.5")
+        assert changes["risk_settings.max_leverage"] == ("5", "3")
