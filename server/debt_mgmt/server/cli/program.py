@@ -7,8 +7,10 @@ from debt_mgmt.server.cli import audit, orders, token
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.backup import backup, restore
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
+from debt_mgmt.server.cli.check_config import check_config
 from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
+from debt_mgmt.server.cli.doctor import doctor
 from debt_mgmt.server.cli.funds import funds, history, pnl
 from debt_mgmt.server.cli.live import brokers
 from debt_mgmt.server.cli.output import Output
@@ -33,6 +35,8 @@ app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
 app.command(rich_help_panel=RUN)(replay)
 app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
+app.command(rich_help_panel=RUN)(doctor)
+app.command("check-config", rich_help_panel=RUN)(check_config)
 app.command(rich_help_panel=RUN)(backup)
 app.command(rich_help_panel=RUN)(restore)
 app.command(rich_help_panel=LOOK)(status)
