@@ -1,6 +1,7 @@
 """`debt-mgmt doctor` and `check-config`, with a service, without one, and with things gone wrong on purpose."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -140,7 +141,7 @@ def test_a_missing_price_is_wrong_where_somebody_needs_it() -> None:
 
 def test_a_full_disk_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full = type("usage", (), {"total": 100 << 30, "free": 1 << 20})()
-    monkeypatch.setattr(doctor_here.shutil, "disk_usage", lambda path: full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     assert doctor_here.room("disk", tmp_path).state is State.WRONG
 
 
