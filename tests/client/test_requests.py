@@ -431,6 +431,14 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         "SetRiskLimitsOutcome",
     ),
     ("halt", (), {**ID, **ALICE, "reason": "why"}, "HaltTrading", {**ID, **ALICE, "reason": "why"}, "HaltOutcome"),
+    (
+        "acknowledge_alert",
+        ("1-20",),
+        {**ID, "note": "on it"},
+        "AcknowledgeAlert",
+        {**ID, "alert_id": "1-20", "note": "on it"},
+        "AcknowledgeOutcome",
+    ),
     ("halt", (), {**ID, "everything": True}, "HaltTrading", {**ID, "everything": True}, "HaltOutcome"),
     ("resume", (), {**ID, "owner": "desk"}, "ResumeTrading", {**ID, "owner": "desk"}, "ResumeOutcome"),
     (

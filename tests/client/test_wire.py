@@ -61,6 +61,7 @@ OTHER_NAMES = {
     "BorrowOutcome": "BorrowResponse",
     "RepayOutcome": "RepayResponse",
     "RiskLimitsStatus": "GetRiskLimitsResponse",
+    "AcknowledgeOutcome": "AcknowledgeAlertResponse",
     "SetRiskLimitsOutcome": "SetRiskLimitsResponse",
     "HaltOutcome": "HaltTradingResponse",
     "ResumeOutcome": "ResumeTradingResponse",

@@ -108,6 +108,18 @@ async def token(desk: Desk, account_id: str) -> dict[str, Any]:
     return {"name": account_id}
 
 
+async def alerted(desk: Desk, account_id: str) -> dict[str, Any]:
+    await halted(desk, account_id)
+    return {"account_id": None, "alert_id": desk.engine.account(account_id).alerts[-1].alert_id}
+
+
+async def seen(desk: Desk, account_id: str) -> dict[str, Any]:
+    fields = await alerted(desk, account_id)
+    request = risk_service_pb2.AcknowledgeAlertRequest(request_id=desk.request_id(), alert_id=fields["alert_id"])
+    await desk.risk.AcknowledgeAlert(request)
+    return fields
+
+
 FILL = {"symbol": "BTCUSDT", "side": BUY, "quantity": "0.02", "price": "61000", "fill_id": "trade-1", "fee": "1"}
 LIMITS = risk_service_pb2.RiskLimits
 CASES = [
@@ -165,6 +177,8 @@ CASES = [
     Case("AccessService/RotateToken", token, {}, {"name": "another"}),
     Case("AccessService/RevokeToken", token, {"reason": "lost"}, {"reason": "found"}),
     Case("AccessService/RevokeToken", nothing, {"name": "nobody"}, {"name": "none"}, False),
+    Case("RiskService/AcknowledgeAlert", alerted, {"note": "on it"}, {"note": "done"}),
+    Case("RiskService/AcknowledgeAlert", seen, {}, {"note": "done"}, False),
     Case("MarketService/PublishFundingRate", of_nobody, FUNDING, {"rate": "0.0002"}),
     Case("MarketService/PutInstrument", of_nobody, {"instrument": inverse_contract()}, {"instrument": "lot"}),
 ]

@@ -47,9 +47,7 @@ IDEMPOTENT = 2
 
 MUTATIONS = [name for name, method in METHODS.items() if method.GetOptions().idempotency_level == IDEMPOTENT]
 
-UNIMPLEMENTED = {
-    "RiskService/AcknowledgeAlert",
-}
+UNIMPLEMENTED: set[str] = set()
 """Methods of the contract that this version does not have."""
 
 Sent = Message | bytes

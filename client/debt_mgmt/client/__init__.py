@@ -155,6 +155,7 @@ from debt_mgmt.client.orders import (
 from debt_mgmt.client.paper_orders import CancelOrderOutcome, PaperOrder, PlaceOrderOutcome
 from debt_mgmt.client.retry import RetryPolicy, Timeouts
 from debt_mgmt.client.risk import (
+    AcknowledgeOutcome,
     UNCHANGED,
     BreakerStatus,
     HaltOutcome,
@@ -200,6 +201,7 @@ __all__ = [
     "AccountExists",
     "AccountNotFound",
     "AccountSync",
+    "AcknowledgeOutcome",
     "AdjustIsolatedMarginOutcome",
     "Alert",
     "AlertEvent",

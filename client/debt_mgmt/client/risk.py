@@ -138,6 +138,14 @@ class ResumeOutcome(Outcome):
     """Accounts that it stopped."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeOutcome(Outcome):
+    """The alert acknowledged, or why not."""
+
+    alert: Alert
+    """Afterwards."""
+
+
 class RiskMethods(Methods):
     """Sets limits, stops and resumes trading, shows alerts."""
 
@@ -236,6 +244,14 @@ class RiskMethods(Methods):
         scope = scope_of(account_id, owner, everything)
         request = message(pb.ResumeTradingRequest, request_id=request_id, reason=reason, **scope)
         return command(self.raw.risk.ResumeTrading, request, ResumeOutcome, timeout)
+
+    @unary
+    def acknowledge_alert(
+        self, alert_id: str, *, note: str | None = None, request_id: str | None = None, timeout: Timeout = None
+    ) -> Call[AcknowledgeOutcome]:
+        """Notes that someone has seen an alert: it is not escalated any more. Refused where somebody did before."""
+        request = message(pb.AcknowledgeAlertRequest, request_id=request_id, alert_id=alert_id, note=note)
+        return command(self.raw.risk.AcknowledgeAlert, request, AcknowledgeOutcome, timeout)
 
     @history
     def alerts(

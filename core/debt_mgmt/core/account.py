@@ -221,6 +221,9 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
     utilization: Decimal | None = None
     subject: str = ""
     marks: tuple[MarkUsed, ...] = ()
+    acknowledged_by: str = ""
+    """Empty: nobody has acknowledged it."""
+    acknowledged_at: datetime | None = None
 
 
 class ReductionCause(StrEnum):

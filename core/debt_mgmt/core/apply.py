@@ -339,6 +339,16 @@ def alert_raised(account: Account, event: e.AlertRaised) -> Account:
     return replace(account, alerts=(*account.alerts, event.alert)[-ALERTS_KEPT:])
 
 
+def alert_acknowledged(account: Account, event: e.AlertAcknowledged) -> Account:
+    return replace(
+        account,
+        alerts=tuple(
+            replace(one, acknowledged_by=event.by, acknowledged_at=event.at) if one.alert_id == event.alert_id else one
+            for one in account.alerts
+        ),
+    )
+
+
 def breaker_tripped(account: Account, event: e.BreakerTripped) -> Account:
     return replace(account, breakers={**account.breakers, event.breaker.kind.value: event.breaker})
 
@@ -486,6 +496,7 @@ APPLY: dict[type[e.Event], Callable[[Account, Any], Account]] = {
     e.IsolatedLevelChanged: isolated_level_changed,
     e.TradingStateChanged: trading_state_changed,
     e.AlertRaised: alert_raised,
+    e.AlertAcknowledged: alert_acknowledged,
     e.BreakerTripped: breaker_tripped,
     e.BreakerCleared: breaker_cleared,
     e.BaselinesSet: baselines_set,

@@ -342,6 +342,14 @@ class RecordSignInFailure(Command, frozen=True):
     count: int = 1
 
 
+class AcknowledgeAlert(Command, frozen=True):
+    """Somebody has seen an alert. `by` is the caller's name."""
+
+    alert_id: str
+    by: str
+    note: str = ""
+
+
 class IssueToken(Command, frozen=True):
     """Take a token in. Its secret is made before, and only the SHA-256 of it comes here."""
 

@@ -32,7 +32,7 @@ from debt_mgmt.core.decide_sync import lose_sync, record_sync
 from debt_mgmt.core.decide_venue import record_cancel_outcome, record_venue_outcome, set_dry_run
 from debt_mgmt.core.decide_venue_loans import record_loan_outcome, record_loan_sent
 from debt_mgmt.core.draft import Draft, refuse
-from debt_mgmt.core.faults import Fault, FaultReason
+from debt_mgmt.core.faults import Fault, FaultReason, unknown_alert
 from debt_mgmt.core.levels import RANK, assess, raise_alert
 from debt_mgmt.core.limits import worth
 from debt_mgmt.core.margin import (
@@ -164,6 +164,16 @@ def resume_trading(draft: Draft, command: c.ResumeTrading) -> None:
         draft.add(e.BreakerCleared(breaker.kind))
 
 
+def acknowledge_alert(draft: Draft, command: c.AcknowledgeAlert) -> None:
+    """Only the first one who acknowledges is kept. Raises Fault where the account does not keep such an alert."""
+    alert = next((one for one in draft.account.alerts if one.alert_id == command.alert_id), None)
+    if alert is None:
+        raise unknown_alert(command.alert_id)
+    if alert.acknowledged_at is not None:
+        return refuse(draft, "AcknowledgeAlert", Violation(Reason.ALREADY_IN_STATE, command.alert_id))
+    draft.add(e.AlertAcknowledged(command.alert_id, command.by, draft.world.at, command.note))
+
+
 def record_equity(draft: Draft, command: c.RecordEquity) -> None:
     """Nothing where the interval is recorded already. Without a price the figures are left out, and never guessed."""
     account = draft.account
@@ -213,6 +223,7 @@ DECIDE: dict[type[c.Command], Callable[[Draft, Any], None]] = {
     c.SetLimits: set_limits,
     c.HaltTrading: halt_trading,
     c.ResumeTrading: resume_trading,
+    c.AcknowledgeAlert: acknowledge_alert,
     c.Borrow: borrow,
     c.Repay: repay,
     c.ChargeInterest: charge_interest,

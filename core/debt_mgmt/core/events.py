@@ -240,6 +240,13 @@ class AlertRaised(Event, frozen=True):
     alert: Alert
 
 
+class AlertAcknowledged(Event, frozen=True):
+    alert_id: str
+    by: str
+    at: datetime
+    note: str = ""
+
+
 class BreakerTripped(Event, frozen=True):
     breaker: Breaker
 
@@ -456,6 +463,7 @@ AccountEvent = (
     | IsolatedLevelChanged
     | TradingStateChanged
     | AlertRaised
+    | AlertAcknowledged
     | BreakerTripped
     | BreakerCleared
     | BaselinesSet

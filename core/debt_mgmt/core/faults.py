@@ -40,6 +40,11 @@ class Fault(Exception):
         self.metadata = metadata
 
 
+def unknown_alert(alert_id: str) -> Fault:
+    """There is no such alert, none that is kept, or none that the caller may know of: all in the same words."""
+    return Fault(FaultReason.ALERT_NOT_FOUND, f"alert {alert_id} is not known", alert_id=alert_id)
+
+
 class InvalidRequest(Fault):
     """A malformed request, with every field that is wrong: (field path, what is wrong)."""
 

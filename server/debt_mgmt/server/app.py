@@ -195,8 +195,9 @@ async def started(
     retaining = Retaining(engine, timedelta(days=database.retention_days), database.archive_directory)
     closers.push_async_callback(retaining.stop)
     retaining.start()
+    sign_ins = SignIns(engine)
+    metrics.watch_entrance(lambda: entrance.figures(sign_ins.total))
     if entrance.authentication is not None:
-        sign_ins = SignIns(engine)
         entrance.authentication.on_failure = sign_ins.failed
         closers.push_async_callback(sign_ins.finish)
         sign_ins.start()

@@ -23,9 +23,10 @@ from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.chain_watch import ChainWatch
 from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
-from debt_mgmt.server.engine_figures import snapshot_of
+from debt_mgmt.server.engine_figures import EngineCounters, snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
@@ -61,21 +62,6 @@ class PublishOutcome(msgspec.Struct, frozen=True):
 
     accepted: int
     quarantined: list[tuple[MarkUpdate, Quarantined]]
-
-
-class EngineCounters(msgspec.Struct):
-    """What happened since the start, for metrics."""
-
-    reserved: int = 0
-    refused: int = 0
-    refused_by_reason: dict[str, int] = {}
-    liquidations: int = 0
-    liquidation_steps: int = 0
-    alerts: int = 0
-    interest_charges: int = 0
-    funding_settlements: int = 0
-    marks_accepted: int = 0
-    marks_quarantined: int = 0
 
 
 class Engine:
@@ -139,6 +125,7 @@ class Engine:
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
         self.settling = Settling(self)
+        self.chain = ChainWatch(self)
         self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
@@ -194,6 +181,7 @@ class Engine:
                 self.reductions.resume(account)
                 self.live.notice(account.account_id, account)
         self.history.start(self.journal, count)
+        self.chain.start()
         self.tasks = [
             asyncio.create_task(self.time.watch(), name="sweep"),
             asyncio.create_task(self.recording.watch(), name="equity records"),
@@ -207,6 +195,7 @@ class Engine:
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.reductions.stop()
         await self.live.stop()
+        await self.chain.stop()
         await self.history.stop()
         for shard in self.shards.values():
             await shard.stop()
@@ -322,7 +311,7 @@ class Engine:
         actor: Actor,
         digest: bytes | None = None,
     ) -> Committed[e.AccountEvent]:
-        return await self.shards[number].submit(
+        committed = await self.shards[number].submit(
             account_id,
             command,
             request_id=request_id,
@@ -330,6 +319,8 @@ class Engine:
             digest=digest if digest is not None else digest_of(command),
             actor=self.actor_text(actor),
         )
+        self.counters.decided(command, committed.events)
+        return committed
 
     async def submit_house(
         self, command: c.Command, *, request_id: str, actor: Actor, digest: bytes = b""
@@ -385,10 +376,7 @@ class Engine:
             elif kind is e.AccountCreated:
                 self.home[key] = number
             elif kind is e.CommandRefused:
-                self.counters.refused += 1
-                reasons = self.counters.refused_by_reason
-                for violation in event.violations:  # type: ignore[union-attr]
-                    reasons[violation.reason] = reasons.get(violation.reason, 0) + 1
+                self.counters.refuse(event.violations)  # type: ignore[union-attr]
             elif kind is e.AlertRaised:
                 self.counters.alerts += 1
                 self.hub.alert(key, event.alert, (number, position))  # type: ignore[union-attr]

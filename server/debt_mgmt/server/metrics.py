@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from debt_mgmt.server.latencies import Latencies
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Seconds."""
@@ -43,6 +45,42 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
     sync_age_seconds: dict[str, float] = {}
     """Of each live account that was read once: how long ago, by account id."""
     accounts_out_of_sight: int = 0
+    accounts_by_trading_state: dict[str, int] = {}
+    reductions_running: int = 0
+    decisions: dict[tuple[str, str], int] = {}
+    """Commands decided, by the command's name and `accepted` or `refused`."""
+    checks: dict[str, int] = {}
+    """Orders that were only asked about, `accepted` or `refused`."""
+    checks_refused_by_reason: dict[str, int] = {}
+    held_mark_age_seconds_max: float = 0.0
+    stream_lag_seconds: float = 0.0
+    """The longest time that a watcher has left due news lying."""
+    watchers_stalled: int = 0
+    journal_latencies: Latencies = msgspec.field(default_factory=Latencies)
+    journal_waiting: int = 0
+    journal_stuck_seconds: float = 0.0
+    journal_overloaded: int = 0
+    shards_halted: int = 0
+    chain_broken_logs: int = 0
+    chain_rows_walked: int = 0
+    chain_rounds: int = 0
+    history_rows_waiting: int = 0
+    history_behind: bool = False
+    drifting_accounts: int = 0
+    drifting_figures: int = 0
+    rate_budget_free_share: dict[str, float] = {}
+    """By venue."""
+
+
+class EntranceFigures(msgspec.Struct, frozen=True):
+    """What became of those who were not let in, at one moment."""
+
+    quota_refusals: dict[str, int]
+    """By the quota's name."""
+    sign_in_failures: int
+    open_streams: int
+    problems: int
+    """Keys and certificates that are unusable, expired or about to be."""
 
 
 class Metrics:
@@ -74,6 +112,10 @@ class Metrics:
     def watch(self, snapshot: Callable[[], MetricsSnapshot]) -> None:
         """Show the engine's figures too."""
         self.registry.register(EngineCollector(snapshot))
+
+    def watch_entrance(self, figures: Callable[[], EntranceFigures]) -> None:
+        """Show who was turned away too."""
+        self.registry.register(EntranceCollector(figures))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -111,16 +153,80 @@ class EngineCollector:
             "collateral_prices_held", "Prices that collateral does not follow until confirmed.", now.prices_held
         )
         yield counter("reservations", "Reservations made.", now.reservations_made)
-        refusals = CounterMetricFamily("debt_mgmt_refusals", "Refused commands, by reason.", labels=["reason"])
-        for reason, count in sorted(now.refused_by_reason.items()):
-            refusals.add_metric([reason], count)
-        yield refusals
+        yield counted("refusals", "Refused commands, by reason.", now.refused_by_reason, "reason")
         yield counter("marks_accepted", "Prices taken in.", now.marks_accepted)
         yield counter("marks_quarantined", "Prices set aside.", now.marks_quarantined)
         yield counter("journal_batches", "Appends to the journal.", now.journal_batches)
         yield counter("journal_rows", "Events written to the journal.", now.journal_rows)
         yield counter("journal_append_seconds", "Time spent in appends.", now.journal_append_seconds)
         yield counter("journal_ambiguous", "Appends of unknown outcome.", now.journal_ambiguous)
+        yield from decision_metrics(now)
+        yield from condition_metrics(now)
+
+
+class EntranceCollector:
+    """Asks the entrance when Prometheus asks."""
+
+    def __init__(self, figures: Callable[[], EntranceFigures]) -> None:
+        self.figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        now = self.figures()
+        yield counted("quota_refusals", "Calls refused for a quota.", now.quota_refusals, "quota")
+        yield counter("sign_in_failures", "Calls whose token was missing or refused.", now.sign_in_failures)
+        yield gauge("open_streams", "Streams that callers have open.", now.open_streams)
+        yield gauge("entrance_problems", "Keys and certificates that are unusable or about to be.", now.problems)
+
+
+def decision_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
+    """What was asked, and how it was decided."""
+    decisions = CounterMetricFamily(
+        "debt_mgmt_decisions", "Commands decided, by result.", labels=["command", "result"]
+    )  # fmt: skip
+    for (command, result), count in sorted(now.decisions.items()):
+        decisions.add_metric([command, result], count)
+    yield decisions
+    yield counted("checks", "Orders that were asked about, by result.", now.checks, "result")
+    reasons = now.checks_refused_by_reason
+    yield counted("check_refusals", "Reasons why such orders would be refused.", reasons, "reason")
+    states = now.accounts_by_trading_state
+    yield labelled("accounts_by_trading_state", "Accounts in each trading state.", states, "state")
+    yield gauge("reductions_running", "Reductions that are under way.", now.reductions_running)
+
+
+def condition_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
+    """Whether that which decisions rest on is sound."""
+    words = "Age of the oldest mark of an instrument that is held; infinite where it has none."
+    yield gauge("held_mark_age_seconds_max", words, now.held_mark_age_seconds_max)
+    yield gauge("stream_lag_seconds", "The longest time a watcher left due news lying.", now.stream_lag_seconds)
+    yield gauge("watchers_stalled", "Watchers that do not keep up.", now.watchers_stalled)
+    latency = HistogramMetricFamily("debt_mgmt_journal_latency_seconds", "Time that an append to the journal took.")
+    latency.add_metric([], now.journal_latencies.buckets(), now.journal_latencies.seconds)
+    yield latency
+    yield gauge("journal_waiting", "Commands that wait to be decided.", now.journal_waiting)
+    words = "For how long the commands being written have not become durable."
+    yield gauge("journal_stuck_seconds", words, now.journal_stuck_seconds)
+    yield counter("journal_overloaded", "Commands refused because too many waited.", now.journal_overloaded)
+    yield gauge("shards_halted", "Logs that are written no more.", now.shards_halted)
+    yield gauge("chain_broken_logs", "Logs whose chain of hashes does not fit.", now.chain_broken_logs)
+    yield counter("chain_rows_walked", "Rows of the journal verified.", now.chain_rows_walked)
+    yield counter("chain_rounds", "Times that every log was verified to its end.", now.chain_rounds)
+    yield gauge("history_rows_waiting", "Rows of the history that are not written yet.", now.history_rows_waiting)
+    yield gauge("history_behind", "1 while the history is read from the journal.", now.history_behind)
+    yield gauge("drifting_accounts", "Accounts with figures that are not the venue's.", now.drifting_accounts)
+    yield gauge("drifting_figures", "Figures beyond their tolerance of the venue's.", now.drifting_figures)
+    words = "Free share of the budget of requests, the scarcest one at each venue."
+    yield labelled("rate_budget_free_share", words, now.rate_budget_free_share, "broker")
+
+
+def counted(name: str, words: str, values: dict[str, int], label: str) -> Metric:
+    family = CounterMetricFamily(f"debt_mgmt_{name}", words, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
+    return family
 
 
 def gauge(name: str, words: str, value: float) -> Metric:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
@@ -32,6 +32,7 @@ from debt_mgmt.server.journal.journal import (
 from debt_mgmt.server.journal.recovery import recover
 from debt_mgmt.server.journal.requests import Answered, digest_of
 from debt_mgmt.server.journal.state import REQUEST_WINDOW, Change, Fingerprint, LogState
+from debt_mgmt.server.latencies import Latencies
 from debt_mgmt.server.shard_answers import (
     Committed,
     Context,
@@ -97,6 +98,8 @@ class ShardCounters:
     batches: int = 0
     rows: int = 0
     append_seconds: float = 0.0
+    latencies: Latencies = field(default_factory=Latencies)
+    """Of appends."""
     appends_ambiguous: int = 0
     repeats: int = 0
     overloaded: int = 0
@@ -152,6 +155,7 @@ class Shard(Generic[Entity, Command, Event]):
         self._snapshot_lock = asyncio.Lock()
         self._snapshot_not_before = 0.0
         self._repeats: set[asyncio.Task[None]] = set()
+        self._writing_since: float | None = None
 
     # Reading
 
@@ -178,6 +182,11 @@ class Shard(Generic[Entity, Command, Event]):
     def waiting(self) -> int:
         """Commands that wait to be decided."""
         return len(self._queue)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long the commands that are being written have not become durable; 0 where none are."""
+        return time.perf_counter() - self._writing_since if self._writing_since is not None else 0.0
 
     @property
     def halted(self) -> ShardHalted | None:
@@ -286,10 +295,12 @@ class Shard(Generic[Entity, Command, Event]):
                     self._work.clear()
                     await self._work.wait()
                     continue
+                self._writing_since = self._writing_since or time.perf_counter()
                 await self._journal.ready()
                 batch = self._decide_waiting()
                 if not batch.rows or await self._append(batch):
                     self._answer(batch)
+                    self._writing_since = None
                 else:
                     self._wait_again(batch)
                 without_append = not batch.rows
@@ -391,7 +402,9 @@ class Shard(Generic[Entity, Command, Event]):
             if outcome is Outcome.KEPT_OUT:
                 await self._judge_refused(batch, error)
             return outcome is Outcome.IN_LOG
-        self.counters.append_seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.counters.append_seconds += seconds
+        self.counters.latencies.note(seconds)
         self.counters.batches += 1
         self.counters.rows += len(batch.rows)
         state = self._state

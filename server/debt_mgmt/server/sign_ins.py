@@ -38,8 +38,11 @@ class SignIns:
         self.watching: asyncio.Task[None] | None = None
         self.gathered: dict[tuple[str, str], Failures] = {}
         self.writing: set[asyncio.Task[None]] = set()
+        self.total = 0
+        """Failures since the start, for metrics."""
 
     def failed(self, reason: str, peer: str, method: str) -> None:
+        self.total += 1
         host, reason = host_of(peer), reason[:REASON_CHARACTERS]
         if (host, reason) not in self.gathered and len(self.gathered) >= SUBJECTS_MOST:
             host = MANY

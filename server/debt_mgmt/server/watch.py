@@ -45,6 +45,8 @@ class Watcher:
         self.urgent: deque[Due] = deque()
         self.sent_at: dict[str, float] = {}
         self.spoke_at = clock()
+        self.waiting_since: float | None = None
+        """Since when there has been something to tell, without a pause; None while there is nothing."""
         self.overflown = False
         self.draining = False
         self.wake = asyncio.Event()
@@ -52,11 +54,21 @@ class Watcher:
     def wants(self, account_id: str) -> bool:
         return self.account_ids is None or account_id in self.account_ids
 
+    def lag_seconds(self, now: float) -> float:
+        """How long the watcher has left due news lying, beyond the interval that it asked for; 0 where it keeps up."""
+        if self.waiting_since is None:
+            return 0.0
+        return max(0.0, now - max(self.waiting_since, self.spoke_at) - self.min_interval_seconds)
+
     def touch(self, account_id: str) -> None:
+        if self.waiting_since is None:
+            self.waiting_since = self.clock()
         self.dirty[account_id] = self.dirty.get(account_id, -1) + 1
         self.wake.set()
 
     def tell(self, due: Due) -> None:
+        if self.waiting_since is None:
+            self.waiting_since = self.clock()
         if len(self.urgent) >= URGENT_MAX:
             self.overflown = True
             self.urgent.clear()
@@ -71,6 +83,8 @@ class Watcher:
             due = self.due_now(now)
             if due is not None:
                 self.spoke_at = now
+                if not self.dirty and not self.urgent:
+                    self.waiting_since = None
                 return due
             self.wake.clear()
             wait = self.seconds_to_next(now)
@@ -111,8 +125,12 @@ class WatchHub:
         """Accounts whose figures rest on a symbol's mark."""
 
     @property
+    def watchers(self) -> set[Watcher]:
+        return self.everyone | {watcher for watchers in self.by_account.values() for watcher in watchers}
+
+    @property
     def count(self) -> int:
-        return len(self.everyone) + len({watcher for watchers in self.by_account.values() for watcher in watchers})
+        return len(self.watchers)
 
     def add(self, watcher: Watcher) -> None:
         if watcher.account_ids is None:

@@ -9,14 +9,15 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from debt_mgmt.core.account import Limits, Side
+from debt_mgmt.core.account import Limits, Side, TradingState
 from debt_mgmt.core.check import check
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc.risk import LIMIT_FIELDS
 from debt_mgmt.v1 import rejections_pb2, types_pb2
 from debt_mgmt.v1 import risk_service_pb2 as wire
-from tests.server.rpc.edge import CALL, START, Edge, without_replayed
+from tests.server.rpc.edge import CALL, START, CallOf, Edge, without_replayed
 from tests.server.rpc.test_validate import BAD_DECIMALS
 
 
@@ -295,10 +296,54 @@ async def test_bad_filters_are_named(edge: Edge) -> None:
     assert missing.value.reason is FaultReason.ACCOUNT_NOT_FOUND
 
 
-async def test_acknowledging_is_not_there_yet(edge: Edge) -> None:
-    with pytest.raises(Fault) as raised:
-        await edge.risk.AcknowledgeAlert(wire.AcknowledgeAlertRequest(request_id="r", alert_id="1-1"), CALL)
-    assert raised.value.reason is FaultReason.NOT_IMPLEMENTED
+def acknowledge(request_id: str, alert_id: str, note: str = "") -> wire.AcknowledgeAlertRequest:
+    return wire.AcknowledgeAlertRequest(request_id=request_id, alert_id=alert_id, note=note)
+
+
+async def test_an_alert_that_was_acknowledged_says_by_whom_and_when(edge: Edge) -> None:
+    await edge.open()
+    await edge.risk.HaltTrading(halt(account_id="alice"), CALL)
+    await edge.risk.HaltTrading(halt("again", account_id="alice"), CALL)
+    first, second = (one.alert_id for one in edge.engine.account("alice").alerts)
+    edge.clock.advance(minutes=3)
+    answer = await edge.risk.AcknowledgeAlert(acknowledge("seen", first, "on it"), CALL)
+    assert answer.accepted and answer.alert.acknowledged and answer.alert.alert_id == first
+    assert answer.alert.acknowledged_by == "desk"
+    assert answer.alert.acknowledge_time.ToDatetime(UTC) == START + timedelta(minutes=3)
+    assert edge.engine.account("alice").trading_state is TradingState.HALTED, "an alert is seen; nothing is resumed"
+    listed = await edge.risk.ListAlerts(wire.ListAlertsRequest(), CALL)
+    assert [(one.alert_id, one.acknowledged) for one in listed.alerts] == [(second, False), (first, True)]
+    left = await edge.risk.ListAlerts(wire.ListAlertsRequest(unacknowledged_only=True), CALL)
+    assert [one.alert_id for one in left.alerts] == [second]
+
+
+async def test_only_the_first_who_acknowledges_is_kept(edge: Edge) -> None:
+    await edge.open()
+    await edge.risk.HaltTrading(halt(account_id="alice"), CALL)
+    alert_id = edge.engine.account("alice").alerts[0].alert_id
+    await edge.risk.AcknowledgeAlert(acknowledge("one", alert_id), CALL)
+    later: Any = CallOf("other")
+    answer = await edge.risk.AcknowledgeAlert(acknowledge("two", alert_id), later)
+    assert not answer.accepted
+    assert [one.reason for one in answer.violations] == [rejections_pb2.REFUSAL_REASON_ALREADY_IN_STATE]
+    assert answer.alert.acknowledged_by == "desk"
+
+
+async def test_anothers_alert_is_one_that_does_not_exist(edge: Edge) -> None:
+    await edge.open()
+    await edge.open("bob")
+    await edge.risk.HaltTrading(halt(account_id="bob"), CALL)
+    alert_id = edge.engine.account("bob").alerts[0].alert_id
+    limited: Any = CallOf()
+    limited.actor = Actor("bot", "TRADER", accounts=frozenset({"alice"}))
+    told = []
+    for wanted in (alert_id, "1-99999", "nothing"):
+        with pytest.raises(Fault) as raised:
+            await edge.risk.AcknowledgeAlert(acknowledge("r", wanted), limited)
+        assert raised.value.reason is FaultReason.ALERT_NOT_FOUND
+        told.append(raised.value.message.replace(wanted, "…"))
+    assert len(set(told)) == 1
+    assert edge.engine.account("bob").alerts[0].acknowledged_at is None
 
 
 async def test_a_limit_that_is_set_refuses_orders(edge: Edge) -> None:

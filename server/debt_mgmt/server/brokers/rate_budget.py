@@ -53,6 +53,13 @@ class RateBudget:
         """The venue said that it is too much: nobody asks before that time is over."""
         self.blocked_until = max(self.blocked_until, self.clock() + seconds)
 
+    def free_share(self) -> float:
+        """How much of the bucket could be used now, of 1; 0 while the venue has told us to wait."""
+        now = self.clock()
+        if now < self.blocked_until:
+            return 0.0
+        return min(self.burst, self.level + (now - self.at) * self.per_second) / self.burst
+
     async def take(self, weight: float | None = None) -> None:
         """Wait until a request of this weight may be sent, and count it."""
         weight = 1.0 if weight is None else float(weight)

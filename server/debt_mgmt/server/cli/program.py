@@ -3,13 +3,17 @@
 import typer
 
 from debt_mgmt.client.channel import version
-from debt_mgmt.server.cli import audit, orders, token
+from debt_mgmt.server.cli import alerts, audit, limits, orders, token
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.backup import backup, restore
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
+from debt_mgmt.server.cli.check_config import check_config
 from debt_mgmt.server.cli.debt import borrow, debt, repay
 from debt_mgmt.server.cli.demo import demo
+from debt_mgmt.server.cli.doctor import doctor
+from debt_mgmt.server.cli.drill import drill
 from debt_mgmt.server.cli.funds import funds, history, pnl
+from debt_mgmt.server.cli.halt import halt, resume
 from debt_mgmt.server.cli.live import brokers
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
@@ -33,6 +37,8 @@ app.command(rich_help_panel=RUN)(serve)
 app.command(rich_help_panel=RUN)(demo)
 app.command(rich_help_panel=RUN)(replay)
 app.command("venue-simulator", rich_help_panel=RUN)(venue_simulator)
+app.command(rich_help_panel=RUN)(doctor)
+app.command("check-config", rich_help_panel=RUN)(check_config)
 app.command(rich_help_panel=RUN)(backup)
 app.command(rich_help_panel=RUN)(restore)
 app.command(rich_help_panel=LOOK)(status)
@@ -49,6 +55,11 @@ app.command(rich_help_panel=ACT)(repay)
 app.command(rich_help_panel=LOOK)(why)
 app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 app.add_typer(orders.app, name="order", rich_help_panel=ASK)
+app.add_typer(alerts.app, name="alerts", rich_help_panel=WATCH_OVER)
+app.command(rich_help_panel=WATCH_OVER)(halt)
+app.command(rich_help_panel=WATCH_OVER)(resume)
+app.command(rich_help_panel=WATCH_OVER)(drill)
+app.add_typer(limits.app, name="limits", rich_help_panel=WATCH_OVER)
 app.add_typer(token.app, name="token", rich_help_panel=WATCH_OVER)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)

@@ -8,7 +8,6 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
-from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Journal
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 ROWS_TOGETHER = 1000
 
 CODEC: Codec[Account, e.AccountEvent] = Codec(e.AccountEvent, Account)
-
-
-def not_implemented(what: str) -> Fault:
-    """The fault of a method that this version does not have."""
-    return Fault(FaultReason.NOT_IMPLEMENTED, f"{what} comes with a later version")
 
 
 def opening(place: tuple[int, int], committed: "Committed[Any]") -> dict[str, Any]:

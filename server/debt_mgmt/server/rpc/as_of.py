@@ -18,6 +18,7 @@ from debt_mgmt.core.margin import World
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor, unknown_account
+from debt_mgmt.server.engine_figures import EngineCounters
 from debt_mgmt.server.journal.journal import Journal, Row
 from debt_mgmt.server.past import AccountThen, account_then, house_then, last_position_at
 
@@ -151,6 +152,8 @@ class Past:
         self.home = {one: engine.home[one] for one in accounts}
         self.changed_at = {one: then.changed_at for one, then in accounts.items()}
         self.live = NoVenues()
+        self.counters = EngineCounters()
+        """Of what is asked about the past, which counts nowhere."""
         self.journal = JournalThen(engine.journal, at, positions)
         self.marks: dict[str, Mark] = {}
         for then in accounts.values():

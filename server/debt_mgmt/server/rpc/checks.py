@@ -114,7 +114,9 @@ class Checks:
         response = wire.CheckOrderResponse()
         response.revision.shard, response.revision.position = engine.revision(request.account_id)
         convert.write_timestamp(response.as_of, at)
-        write_result(response.result, check(view, order, at), view, at, full=True)
+        result = check(view, order, at)
+        engine.counters.checked(result.violations)
+        write_result(response.result, result, view, at, full=True)
         return response
 
     async def BatchCheckOrders(
@@ -151,6 +153,8 @@ class Checks:
             as_of=convert.timestamp(at),
             results=[brief_message(check_brief(view, order, at, hold=hold), view, order, at, full) for order in orders],
         )
+        for one in response.results:
+            engine.counters.checks[bool(one.fits)] += 1
         if full:
             response.before.CopyFrom(convert.margin_figures(view.before, engine.risk, view.account.level))
             marks = {one.symbol: one for one in view.summary.marks}
@@ -175,6 +179,7 @@ class Checks:
                     view = await self.with_instruments(view, [order])
                 full = request.detail == wire.CHECK_DETAIL_FULL
                 result = check(view, order, at, with_largest=full)
+                engine.counters.checked(result.violations)
                 write_result(response.result, result, view, at, full)
                 response.revision.shard, response.revision.position = engine.revision(request.account_id)
             except Fault as fault:

@@ -497,5 +497,7 @@ def alert(one: a.Alert, account_id: str, settings: RiskSettings) -> types_pb2.Al
         utilization=optional_text(one.utilization),
         message=one.message,
         marks=marks(one.marks, one.at, settings.mark_max_age),
-        acknowledged=False,
+        acknowledged=one.acknowledged_at is not None,
+        acknowledged_by=one.acknowledged_by,
+        acknowledge_time=timestamp(one.acknowledged_at) if one.acknowledged_at is not None else None,
     )

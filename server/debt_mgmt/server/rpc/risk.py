@@ -9,11 +9,13 @@ import msgspec
 from debt_mgmt.core import commands as c
 from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import Account, Alert, Limits, Severity
+from debt_mgmt.core.faults import unknown_alert
 from debt_mgmt.core.money import text
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, judged, not_implemented, opening, reading, verdict
+from debt_mgmt.server.rpc.answers import carried_out, judged, opening, reading, verdict
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
 from debt_mgmt.server.rpc.protections import breakers, limits_in_force, protections
@@ -130,6 +132,7 @@ class RiskService:
             and (least is None or SEVERITY_RANK[alert.severity] >= SEVERITY_RANK[least])
             and (since is None or alert.at >= since)
             and (until is None or alert.at < until)
+            and not (request.unacknowledged_only and alert.acknowledged_at is not None)
         )
         page, following = page_of(
             found, place_of_alert, size, request.page_token, "ListAlerts", *filters, newest_first=True
@@ -144,7 +147,30 @@ class RiskService:
     async def AcknowledgeAlert(
         self, request: wire.AcknowledgeAlertRequest, call: "Call"
     ) -> wire.AcknowledgeAlertResponse:
-        raise not_implemented("acknowledging alerts")
+        engine = self.engine
+        read = Reader()
+        request_id = read.request_id(request.request_id)
+        alert_id = read.id(request.alert_id, "alert_id")
+        note = read.text(request.note, "note")
+        read.done()
+        account_id = holder_of(engine, call.actor, alert_id)
+        command = c.AcknowledgeAlert(alert_id, call.actor.name, note)
+        committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
+        (alert,) = (one for one in account.alerts if one.alert_id == alert_id)
+        return wire.AcknowledgeAlertResponse(
+            **verdict(engine, account_id, committed), alert=convert.alert(alert, account_id, engine.risk)
+        )
+
+
+def holder_of(engine: "Engine", actor: Actor, alert_id: str) -> str:
+    """The account that keeps the alert, of those that exist for the caller. Raises Fault ALERT_NOT_FOUND."""
+    number = alert_id.partition("-")[0]
+    for account_id in actor.seen(engine.accounts()):
+        if str(engine.home[account_id]) == number and any(
+            one.alert_id == alert_id for one in engine.account(account_id).alerts
+        ):
+            return account_id
+    raise unknown_alert(alert_id)
 
 
 def place_of_alert(held: tuple[str, Alert]) -> Cursor:

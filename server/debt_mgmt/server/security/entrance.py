@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from debt_mgmt.core.check import is_reducing
 from debt_mgmt.core.faults import Fault
+from debt_mgmt.server.metrics import EntranceFigures
 from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
 from debt_mgmt.server.security.identity import Authentication, Verifier
 from debt_mgmt.server.security.jwt import JwtVerifier
@@ -69,6 +70,15 @@ class Entrance:
         if self.signed is not None and self.signed.keys.problem:
             found.append(self.signed.keys.problem)
         return found
+
+    def figures(self, sign_in_failures: int) -> EntranceFigures:
+        """Who was turned away, for metrics."""
+        return EntranceFigures(
+            quota_refusals=dict(self.quotas.refused),
+            sign_in_failures=sign_in_failures,
+            open_streams=self.quotas.streams.total(),
+            problems=len(self.problems()),
+        )
 
     async def watch_files(self) -> None:
         """Take changed keys and certificates in, for ever."""

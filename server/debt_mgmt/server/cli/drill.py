@@ -1,0 +1,145 @@
+"""`debt-mgmt drill`: halts a sandbox account made for it and measures, over the wire, how soon that is in force."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from debt_mgmt.client import Account, AccountExists, Environment, MarginClient, Order, RefusalReason, TradingState
+from debt_mgmt.server.cli.output import Output
+from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, client_of, finish
+from debt_mgmt.server.cli.tables import table
+from debt_mgmt.server.cli.wording import counted
+
+REASON = "drill: how soon a halt is in force"
+ENOUGH_SECONDS = 10.0
+"""A halt that is not in force after this is not going to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One halt. Seconds since it was sent."""
+
+    answered_seconds: float
+    """Until the service said that it is in force."""
+    effective_seconds: float
+    """Until another connection was first told that the account is halted."""
+    late: int
+    """Checks that passed though they were sent after that answer: none, or the promise is broken."""
+
+
+def drill(
+    account: Annotated[str, typer.Option(help="The sandbox account; made where there is none.")] = "drill",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Halts to measure.")] = 20,
+    target: Target = NEAR,
+    as_json: Json = False,
+) -> None:
+    """Halt a sandbox account, measure the time until that is in force for others, resume it, and print p50 and p99.
+
+    Live and testnet accounts are refused, and those that are halted already. Exit status 0: every halt was in force
+    when the service said so. 1: one was not.
+    """
+    output = Output(as_json)
+
+    async def work() -> Exit:
+        async with client_of(target) as client, client_of(target) as trader:
+            await account_for(client, account)
+            order = await order_for(client)
+            measured = [await measure(client, trader, account, order) for _ in range(rounds)]
+        return reported(output, account, measured)
+
+    finish(output, target, work())
+
+
+async def account_for(client: MarginClient, account_id: str) -> Account:
+    """The account to halt, made where there is none. Raises Failed for one that the drill may not touch."""
+    try:
+        found = (await client.create_account(account_id)).account
+    except AccountExists:
+        found = await client.account(account_id)
+    if found.environment is not Environment.SANDBOX:
+        words = f"account {account_id} is {found.environment.value}: a drill halts sandbox accounts only"
+        raise Failed(words, Exit.REFUSED)
+    if found.trading_state is TradingState.HALTED:
+        why = found.trading_state_reason or "no reason was given"
+        raise Failed(f"account {account_id} is halted ({why}), and a drill would end that", Exit.REFUSED)
+    return found
+
+
+async def order_for(client: MarginClient) -> Order:
+    """The smallest order there is."""
+    for one in await client.instruments():
+        return Order.buy(one.symbol, one.min_quantity)
+    raise Failed("there is no instrument to check an order of; `debt-mgmt serve --demo` has some")
+
+
+async def measure(client: MarginClient, trader: MarginClient, account_id: str, order: Order) -> Round:
+    """Halt while another connection checks one order after the other, and resume."""
+    if await is_halted(trader, account_id, order):
+        raise Failed(f"account {account_id} is halted by somebody else", Exit.REFUSED)
+    trading = asyncio.create_task(first_refusal(trader, account_id, order))
+    try:
+        sent = time.perf_counter()
+        (await client.halt(account_id=account_id, reason=REASON)).raise_if_refused()
+        answered = time.perf_counter()
+        late = 0 if await is_halted(trader, account_id, order) else 1
+        async with asyncio.timeout(ENOUGH_SECONDS):
+            refused = await trading
+    except TimeoutError:
+        raise Failed(f"the halt was not in force after {ENOUGH_SECONDS:g} s", Exit.FAULT) from None
+    finally:
+        trading.cancel()
+        (await client.resume(account_id=account_id, reason=REASON)).raise_if_refused()
+    return Round(answered - sent, max(refused - sent, 0.0), late)
+
+
+async def first_refusal(trader: MarginClient, account_id: str, order: Order) -> float:
+    """When the first check was answered that said so."""
+    while not await is_halted(trader, account_id, order):
+        pass
+    return time.perf_counter()
+
+
+async def is_halted(trader: MarginClient, account_id: str, order: Order) -> bool:
+    check = await trader.check_order(account_id, order)
+    return any(one.reason is RefusalReason.TRADING_HALTED for one in check.violations)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that so large a share does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def reported(output: Output, account_id: str, measured: Sequence[Round]) -> Exit:
+    late = sum(one.late for one in measured)
+    figures = {
+        "answered": [one.answered_seconds for one in measured],
+        "in force for others": [one.effective_seconds for one in measured],
+    }
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    rows = {name: {mark: percentile(found, share) for mark, share in shares.items()} for name, found in figures.items()}
+    output.document(
+        account_id=account_id,
+        rounds=len(measured),
+        answered_seconds=rows["answered"],
+        effective_seconds=rows["in force for others"],
+        late_checks=late,
+    )
+    shown = table("milliseconds after the halt was sent", *shares, right=tuple(shares))
+    for name, found in rows.items():
+        shown.add_row(name, *(f"{seconds * 1000:.2f}" for seconds in found.values()))
+    output.show(shown)
+    if late:
+        output.show(
+            Text(f"{counted(late, 'check')} passed after the service had said that the halt is in force", "bold red")
+        )
+        return Exit.REFUSED
+    words = f"{counted(len(measured), 'halt')} of account {account_id}: each in force when the service said so; resumed"
+    output.show(Text(words, "green"))
+    return Exit.OK
