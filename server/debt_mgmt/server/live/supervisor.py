@@ -196,7 +196,7 @@ class Supervisor:
             if self.account.loans:
                 await self.loans.carry_out(broker)
                 self.apart_read_at = float("-inf")
-            requests = self.requests
+            requests = list(self.requests)  # who asks from here on is answered by a read that begins after that
             state = await self.with_apart(broker, await self.read(broker))
             await self.take_over(broker, state, requests)
             left = poll - (loop.time() - started)
