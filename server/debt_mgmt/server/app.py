@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from debt_mgmt.server.live.pace import Pace
 from debt_mgmt.server.live.venues import Venues
 from debt_mgmt.server.live.venues_configured import ConfiguredVenues
 from debt_mgmt.server.metrics import Metrics
+from debt_mgmt.server.notify.notifier import Notifier
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
 from debt_mgmt.server.prices.collateral_guard import CollateralGuard
@@ -179,12 +181,17 @@ async def started(
     for broker, symbols in settings.prices.feeds.items():
         live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
     metrics.watch(engine.metrics_snapshot)
+    notifier = Notifier(settings.notify, engine.journal, engine.heads, engine.clock, os.environ)
+    metrics.registry.register(notifier)
+    closers.push_async_callback(notifier.stop)
+    await notifier.start()
+    engine.hub.on_alert = notifier.alerted
     gateway = Gateway(guard, settings.server.host, settings.server.max_message_bytes)
     http = HttpServer(
         settings.server.host,
         settings.server.metrics_port,
         metrics,
-        engine.health,
+        lambda: notifier.seen(engine.health()),
         [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
         entrance.certificates.of_http() if entrance.certificates is not None else None,
     )

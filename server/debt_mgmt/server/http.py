@@ -12,13 +12,15 @@ SHUTDOWN_SECONDS = 1.0
 """How long the last answers may take to leave once the service stops; calls were given their time before."""
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the service answers, and whether it protects."""
 
     serving: bool
     protecting: bool
     reasons: list[str]
     """Why not, in words."""
+    warnings: list[str] = []
+    """What does not work though accounts are protected, such as a route that tells nobody."""
 
 
 class HttpServer:
