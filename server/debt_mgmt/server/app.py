@@ -54,6 +54,7 @@ from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.security.entrance import Entrance
 from debt_mgmt.server.security.first_token import make_first_token
 from debt_mgmt.server.sign_ins import SignIns
+from debt_mgmt.server.tracing import tracing_of
 from debt_mgmt.server.watch import WatchHub
 from debt_mgmt.server.web.board import Board
 from debt_mgmt.server.web.gateway import Gateway
@@ -174,7 +175,10 @@ async def started(
         fee_rate=settings.sandbox.taker_fee_rate,
     )
     entrance = Entrance(settings, engine)
-    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas)
+    tracing = tracing_of(settings.server.traces)
+    if tracing is not None:
+        closers.push_async_callback(tracing.stop)
+    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas, tracing)
     closers.push_async_callback(engine.stop)
     await engine.start()
     await furnish(engine, settings)
