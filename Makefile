@@ -11,7 +11,7 @@ WORKERS ?= 3
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test fuzz storm check format-check lint types imports contract pages bench format generate clean
+.PHONY: help run demo test fuzz storm sbom check format-check lint types imports contract pages bench format generate clean
 
 help: ## list the tasks
 	@echo 'make TASK, where TASK is one of'
@@ -31,6 +31,15 @@ fuzz: $(READY) ## send 100,000 mutated requests and break 10,000 connections; sh
 
 storm: $(READY) ## open 5,000 idle watchers, cut them all off, let them come back at once; then stall one
 	@$(BIN)/python -m tests.storm $(ARGS)
+
+sbom: $(READY) ## list every package that is shipped, with versions and licences, as CycloneDX: .build/sbom.cdx.json
+	@rm -rf $(BUILD)/shipped && $(PYTHON) -m venv $(BUILD)/shipped
+	@$(BUILD)/shipped/bin/python -m pip install --quiet --disable-pip-version-check '.[server]'
+	@test -x $(BUILD)/cyclonedx/bin/cyclonedx-py || $(PYTHON) -m venv $(BUILD)/cyclonedx
+	@$(BUILD)/cyclonedx/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7.5,<8'
+	@$(BUILD)/cyclonedx/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --output-file $(BUILD)/sbom.cdx.json $(BUILD)/shipped/bin/python
+	@echo 'Written: $(BUILD)/sbom.cdx.json'
 
 check: format-check lint types imports contract pages ## format, lint, types, import rules, contract, generated files
 

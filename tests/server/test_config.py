@@ -447,5 +447,6 @@ def test_every_section_is_one_of_the_settings() -> None:
         "server",
         "database",
         "prices",
+        "notify",
     }
     assert all(isinstance(section, Section) for _, section in every_section())

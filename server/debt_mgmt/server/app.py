@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from debt_mgmt.server.live.pace import Pace
 from debt_mgmt.server.live.venues import Venues
 from debt_mgmt.server.live.venues_configured import ConfiguredVenues
 from debt_mgmt.server.metrics import Metrics
+from debt_mgmt.server.notify.notifier import Notifier
 from debt_mgmt.server.postgres import EmbeddedPostgres
 from debt_mgmt.server.postgres_binaries import directory_for
 from debt_mgmt.server.prices.collateral_guard import CollateralGuard
@@ -52,6 +54,7 @@ from debt_mgmt.server.rpc.guard import Guard
 from debt_mgmt.server.security.entrance import Entrance
 from debt_mgmt.server.security.first_token import make_first_token
 from debt_mgmt.server.sign_ins import SignIns
+from debt_mgmt.server.tracing import tracing_of
 from debt_mgmt.server.watch import WatchHub
 from debt_mgmt.server.web.board import Board
 from debt_mgmt.server.web.gateway import Gateway
@@ -172,19 +175,27 @@ async def started(
         fee_rate=settings.sandbox.taker_fee_rate,
     )
     entrance = Entrance(settings, engine)
-    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas)
+    tracing = tracing_of(settings.server.traces)
+    if tracing is not None:
+        closers.push_async_callback(tracing.stop)
+    guard = Guard(metrics, settings.server.default_deadline_seconds, entrance.authentication, entrance.quotas, tracing)
     closers.push_async_callback(engine.stop)
     await engine.start()
     await furnish(engine, settings)
     for broker, symbols in settings.prices.feeds.items():
         live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
     metrics.watch(engine.metrics_snapshot)
+    notifier = Notifier(settings.notify, engine.journal, engine.heads, engine.clock, os.environ)
+    metrics.registry.register(notifier)
+    closers.push_async_callback(notifier.stop)
+    await notifier.start()
+    engine.hub.on_alert = notifier.alerted
     gateway = Gateway(guard, settings.server.host, settings.server.max_message_bytes)
     http = HttpServer(
         settings.server.host,
         settings.server.metrics_port,
         metrics,
-        engine.health,
+        lambda: notifier.seen(engine.health()),
         [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
         entrance.certificates.of_http() if entrance.certificates is not None else None,
         gateway.keep_out,

@@ -15,6 +15,7 @@ import msgspec
 from debt_mgmt.core.collateral import tier_problems
 from debt_mgmt.core.market import AssetRule, HaircutTier
 from debt_mgmt.server import config_sources as sources
+from debt_mgmt.server.config_notify import NOTIFY_VARIABLES, NotifySection, notify_contradictions
 from debt_mgmt.server.config_server import ServerSection, security_contradictions
 from debt_mgmt.server.config_server import is_loopback as is_loopback
 from debt_mgmt.server.config_sources import Key, Secret, Section
@@ -36,6 +37,7 @@ OTHER_VARIABLES = {
     "DEBT_MGMT_TLS_CA": "PEM file of who vouches for the service; given, clients and the command line encrypt.",
     "DEBT_MGMT_TLS_CERTIFICATE": "PEM file of the certificate that clients show, where the service asks for one.",
     "DEBT_MGMT_TLS_KEY": "PEM file of its private key.",
+    **NOTIFY_VARIABLES,
 }
 """Environment names that are no setting of the file, and what they are for."""
 
@@ -404,6 +406,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSection = ServerSection()
     database: DatabaseSection = DatabaseSection()
     prices: PricesSection = msgspec.field(default_factory=PricesSection)
+    notify: NotifySection = NotifySection()
     origins: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def origin(self, path: str) -> str:
@@ -541,6 +544,7 @@ def contradictions(settings: Settings, values: Mapping[str, Any]) -> Iterator[tu
     if int(values[address].rpartition(":")[2]) > 65535:
         yield (address,), f"{named(address)} must have a port of at most 65535"
     yield from security_contradictions(settings.server.host, values, named)
+    yield from notify_contradictions(values, named)
 
     dsn, host = "database.dsn", "database.host"
     if values[dsn] is not None and values[host] is not None:

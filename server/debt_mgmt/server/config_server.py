@@ -60,6 +60,22 @@ class QuotaSection(Section, frozen=True, kw_only=True):
     streams: Annotated[int | None, Key("Streams that are open at the same time.", "streams", least=1)] = 100
 
 
+class TracesSection(Section, frozen=True, kw_only=True):
+    """Traces of calls with OpenTelemetry: from the caller's span (W3C traceparent) to the append to the journal."""
+
+    exporter: Annotated[
+        Literal["off", "console", "otlp"],
+        Key("Where spans go: nowhere, to stderr, or to a collector by OTLP over HTTP."),
+    ] = "off"
+    endpoint: Annotated[str, Key("Where the collector takes OTLP over HTTP.", "URL", pattern=r"https?://[^\s]+")] = (
+        "http://127.0.0.1:4318/v1/traces"
+    )
+    sampled_share: Annotated[
+        float,
+        Key("Share of the calls that are traced; a caller that says whether it samples is followed.", least=0, most=1),
+    ] = 0.01
+
+
 class ServerSection(Section, frozen=True, kw_only=True):
     """The gRPC server, its metrics and its log."""
 
@@ -102,6 +118,7 @@ class ServerSection(Section, frozen=True, kw_only=True):
     tls: TlsSection = TlsSection()
     jwt: JwtSection = JwtSection()
     quotas: QuotaSection = QuotaSection()
+    traces: TracesSection = TracesSection()
     drain_seconds: Annotated[
         float, Key("How long running calls may take to finish once the service is told to stop.", "seconds", least=0)
     ] = 5.0

@@ -7,6 +7,7 @@ names who vouches for it. Words on the command line are entries of the health se
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -34,13 +35,13 @@ def problem(target: str, names: list[str]) -> str:
         secure = credentials()
         channel = grpc.insecure_channel(target) if secure is None else grpc.secure_channel(target, secure)
         with channel:
-            ask = health_pb2_grpc.HealthStub(channel).Check
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             for name in names:
-                status = ask(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_SECONDS).status
+                status = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_SECONDS).status
                 if status != health_pb2.HealthCheckResponse.SERVING:
                     return f"{name or 'the service'} is {health_pb2.HealthCheckResponse.ServingStatus.Name(status)}"
     except grpc.RpcError as error:
-        return f"no answer from {target}: {error.code().name}"  # type: ignore[attr-defined]
+        return f"no answer from {target}: {error.code().name}"
     except OSError as error:
         return str(error)
     return ""

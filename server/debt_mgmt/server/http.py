@@ -15,13 +15,15 @@ SHUTDOWN_SECONDS = 1.0
 NOT_TOLD = "why is told to tokens that may see every account"
 
 
-class Health(msgspec.Struct, frozen=True):
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether the service answers, and whether it protects."""
 
     serving: bool
     protecting: bool
     reasons: list[str]
     """Why not, in words."""
+    warnings: list[str] = []
+    """What does not work though accounts are protected, such as a route that tells nobody."""
 
 
 class HttpServer:

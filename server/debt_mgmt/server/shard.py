@@ -405,6 +405,7 @@ class Shard(Generic[Entity, Command, Event]):
         seconds = time.perf_counter() - started
         self.counters.append_seconds += seconds
         self.counters.latencies.note(seconds)
+        batch.trace_append(self.number, seconds)
         self.counters.batches += 1
         self.counters.rows += len(batch.rows)
         state = self._state

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from debt_mgmt.server.call_context import TRACE, Trace
 from debt_mgmt.server.journal.codec import Entity, Event
 from debt_mgmt.server.journal.journal import Head, Row
 from debt_mgmt.server.journal.state import Change
@@ -27,6 +28,8 @@ class Waiting(Generic[Command, Event]):
     result: Committed[Event] | None = None
     error: Exception | None = None
     appends_failed: int = 0
+    trace: Trace | None = field(default_factory=TRACE.get)
+    """Of the call that asked for it, where that is traced."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,6 +51,12 @@ class Batch(Generic[Entity, Command, Event]):
     all: list[Waiting[Command, Event]] = field(default_factory=list)
     requests: dict[tuple[str, str], Waiting[Command, Event]] = field(default_factory=dict)
     repeats: list[tuple[Waiting[Command, Event], Waiting[Command, Event]]] = field(default_factory=list)
+
+    def trace_append(self, shard: int, seconds: float) -> None:
+        """Tell the calls that are traced how long their append took."""
+        for waiting in self.all:
+            if waiting.trace is not None and waiting.result is not None and waiting.result.events:
+                waiting.trace.appended(shard, waiting.result.first_position, len(self.rows), seconds)
 
     def first_with(self, waiting: Waiting[Command, Event]) -> Waiting[Command, Event] | None:
         """The command in this batch that `waiting` repeats, if any."""

@@ -121,6 +121,8 @@ class WatchHub:
     def __init__(self) -> None:
         self.everyone: set[Watcher] = set()
         self.by_account: dict[str, set[Watcher]] = {}
+        self.on_alert: Callable[[], None] = lambda: None
+        """Called with each alert, whoever watches; must not block."""
         self.holders: Callable[[str], Iterable[str]] = lambda symbol: ()
         """Accounts whose figures rest on a symbol's mark."""
 
@@ -170,6 +172,7 @@ class WatchHub:
                     watcher.touch(account_id)
 
     def alert(self, account_id: str, alert: Alert, revision: Revision) -> None:
+        self.on_alert()
         for watcher in self.watchers_of(account_id):
             watcher.tell(Due("alert", account_id, alert=alert, revision=revision))
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from debt_mgmt.server import call_context
 from debt_mgmt.server.config import Settings
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -20,6 +21,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        members |= call_context.members()
         if record.exc_info:
             members["exception"] = self.formatException(record.exc_info)
         return json.dumps(members, ensure_ascii=False)
@@ -27,6 +29,10 @@ class JsonFormatter(logging.Formatter):
 
 class TextFormatter(logging.Formatter):
     """A record as a line, its time in UTC."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        about = "".join(f" {name}={value}" for name, value in call_context.members().items())
+        return super().formatMessage(record) + about
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         return datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

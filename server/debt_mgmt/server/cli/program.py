@@ -19,6 +19,7 @@ from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
 from debt_mgmt.server.cli.serve import serve
 from debt_mgmt.server.cli.session import EXIT_CODES, Json
+from debt_mgmt.server.cli.top import top
 from debt_mgmt.server.cli.venue_simulator import venue_simulator
 from debt_mgmt.server.cli.watch import watch
 from debt_mgmt.server.cli.why import why
@@ -43,6 +44,7 @@ app.command(rich_help_panel=RUN)(backup)
 app.command(rich_help_panel=RUN)(restore)
 app.command(rich_help_panel=LOOK)(status)
 app.command(rich_help_panel=LOOK)(watch)
+app.command(rich_help_panel=LOOK)(top)
 app.command(rich_help_panel=LOOK)(positions)
 app.add_typer(accounts, name="accounts", rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(brokers)

@@ -16,11 +16,13 @@ from grpc_status import rpc_status
 
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
 from debt_mgmt.server.actor import Actor
+from debt_mgmt.server.call_context import ASKED
 from debt_mgmt.server.metrics import Metrics
 from debt_mgmt.server.rpc.access_rules import AccessRules
 from debt_mgmt.server.rpc.errors import status_of
 from debt_mgmt.server.security.identity import HEADER, LOCAL_IDENTITY, Authentication, Identity, unauthenticated
 from debt_mgmt.server.security.quotas import UNLIMITED, Quotas
+from debt_mgmt.server.tracing import Tracing
 
 IDEMPOTENT = 2
 """google.protobuf.MethodOptions.IDEMPOTENT: the contract marks every mutation with it."""
@@ -107,12 +109,15 @@ class Guard:
         default_deadline_seconds: float,
         authentication: Authentication | None = None,
         quotas: Quotas = UNLIMITED,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics
         self.default_deadline_seconds = default_deadline_seconds
         self.authentication = authentication
         """None: every caller is this machine's own."""
         self.quotas = quotas
+        self.tracing = tracing
+        """None: calls are not traced, which costs them nothing."""
         self.methods: dict[str, GuardedMethod] = {}
         """By service and method, as MarginService/CheckOrder."""
         self.draining = False
@@ -211,8 +216,11 @@ class Guard:
                 raise Fault(FaultReason.DEADLINE_EXPIRED, "the deadline had passed before anything was done")
             return await implementation(request, call)
 
+        way = carried_out if self.tracing is None else self.tracing.around(name, carried_out)
+
         async def answer(request: Any, context: Transport) -> Any:
             started = perf_counter()
+            ASKED.set(request)
             self.begin()
             try:
                 self.admit()
@@ -223,9 +231,9 @@ class Guard:
                 allow(identity, request)
                 call = Call(context, metadata, identity, self, name)
                 if limit is None or identity is LOCAL_IDENTITY:
-                    return await carried_out(request, call)
+                    return await way(request, call)
                 with limit(identity, request) as quota:
-                    return quota.used(await carried_out(request, call))
+                    return quota.used(await way(request, call))
             finally:
                 self.running -= 1
                 observe(perf_counter() - started)
