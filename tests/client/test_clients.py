@@ -41,8 +41,8 @@ COMMANDS = {
         "close_position",
     ),
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
-    *("set_risk_limits", "halt", "resume", "acknowledge_alert", "put_instrument", "borrow", "repay", "place_order", "cancel_order"),
-    *("publish_funding_rate", "issue_token", "rotate_token", "revoke_token"),
+    *("set_risk_limits", "halt", "resume", "acknowledge_alert", "put_instrument", "borrow", "repay", "place_order"),
+    *("cancel_order", "publish_funding_rate", "issue_token", "rotate_token", "revoke_token"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

@@ -155,8 +155,8 @@ from debt_mgmt.client.orders import (
 from debt_mgmt.client.paper_orders import CancelOrderOutcome, PaperOrder, PlaceOrderOutcome
 from debt_mgmt.client.retry import RetryPolicy, Timeouts
 from debt_mgmt.client.risk import (
-    AcknowledgeOutcome,
     UNCHANGED,
+    AcknowledgeOutcome,
     BreakerStatus,
     HaltOutcome,
     OrderRate,

@@ -80,8 +80,9 @@ class HttpServer:
         Anybody may ask; the reasons are for who may see every account.
         """
         health = self.health()
-        if health.reasons and self.keep_out(request) is not None:
-            health = msgspec.structs.replace(health, reasons=[NOT_TOLD])
+        if (health.reasons or health.warnings) and self.keep_out(request) is not None:
+            told = [NOT_TOLD] if health.reasons else []
+            health = msgspec.structs.replace(health, reasons=told, warnings=[NOT_TOLD] if health.warnings else [])
         return web.Response(
             body=msgspec.json.encode(health),
             content_type="application/json",
