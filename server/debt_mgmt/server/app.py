@@ -32,7 +32,7 @@ from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
 from debt_mgmt.server.history_store import PostgresHistory
 from debt_mgmt.server.http import HttpServer
-from debt_mgmt.server.journal.journal import Journal
+from debt_mgmt.server.journal.journal import Journal, JournalUnavailable
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.live.pace import Pace
@@ -77,6 +77,7 @@ PROTECTING = "debt_mgmt.protecting"
 """Health of the protection itself, beside serving: NOT_SERVING while some account can't be protected."""
 
 PROTECTION_LOOK_SECONDS = 1.0
+OWN_DATABASE_SECONDS = 20.0
 FOLLOWERS_SECONDS = 0.2
 """Once no call runs any more, only who follows the health or the reflection is still there, and would be for ever."""
 
@@ -229,13 +230,28 @@ async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -
         embedded = EmbeddedPostgres(directory_for(database.data_directory), bin_directory=database.bin_directory)
         closers.push_async_callback(embedded.stop)
         await embedded.start()
+        journal = await opened_at_last(embedded.dsn, database.schema)
         dsn = embedded.dsn
-    journal = await PostgresJournal.open(dsn, schema=database.schema)
+    else:
+        journal = await PostgresJournal.open(dsn, schema=database.schema)
     closers.push_async_callback(journal.close)
     await check_whole(journal)
     store = await PostgresHistory.open(dsn, schema=database.schema)
     closers.push_async_callback(store.close)
     return journal, FundHistory(store)
+
+
+async def opened_at_last(dsn: str, schema: str) -> PostgresJournal:
+    """The journal in a PostgreSQL of our own. One that an earlier service left behind may be ending just now, and is
+    followed by ours."""
+    until = time.monotonic() + OWN_DATABASE_SECONDS
+    while True:
+        try:
+            return await PostgresJournal.open(dsn, schema=schema)
+        except JournalUnavailable:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def broker_of(account: Account, paper: PaperBroker, live: LiveAccounts) -> Broker:
