@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 BUILD  := .build
 ARGS   ?=
-# Tests wait more than they reckon, so there are more at once than processors.
-WORKERS ?= 3
+# Tests wait more than they reckon, so two at once take half the time.
+WORKERS ?= 2
 
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
