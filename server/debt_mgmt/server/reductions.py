@@ -44,7 +44,8 @@ LOOK_SECONDS = 1.0
 LOOKS_LIVE = 3
 """A live venue that does not know an order is asked so often before the order counts as one that never came."""
 CANCELS_TRIED = 3
-"""A cancel whose answer is lost is asked for again so often; then reductions no longer wait for it."""
+"""A cancel that is not answered, or can't be sent, is tried so often; then reductions no longer wait for it, and it is
+taken up again at the next sync."""
 
 
 class Reductions:
@@ -266,13 +267,13 @@ class Reductions:
             try:
                 if not await self.engine.live.cancel(account, order.symbol, order.order_id):
                     note = "it was gone already"
-            except Ambiguous as error:
+            except (Ambiguous, Unreachable, Denied) as error:
                 if self.cancels_tried[key] < CANCELS_TRIED:
+                    if not isinstance(error, Ambiguous):
+                        raise
                     await asyncio.sleep(RETRY_SECONDS_MIN)
                     return
                 gone, note = False, str(error)
-            except (Unreachable, Denied):
-                raise
             except BrokerFault as error:
                 gone, note = False, str(error)
         del self.cancels_tried[key]

@@ -98,6 +98,18 @@ async def test_a_cancel_that_fails_does_not_keep_positions_from_being_reduced(
         assert list(levered.executions.values()) == [1]
 
 
+@pytest.mark.parametrize("fault", [TIMED_OUT, UNREACHABLE])
+async def test_a_cancel_that_never_works_does_not_either(levered: FakeVenue, fault: BrokerFault) -> None:
+    levered.orders["order-1"] = VenueOrder("order-1", BTC, Side.BUY, D("0.01"), price=D(30_000))
+    levered.fail("cancel", fault)
+    async with live_service(levered) as desk:
+        await open_live(desk)
+        levered.mark("BTCUSDT", FALLEN)
+        await until(is_over(desk))
+        assert list(levered.executions.values()) == [1] and "order-1" in levered.orders
+        assert AlertKind.VENUE_REFUSED in kinds(desk.engine.account("alice"))
+
+
 async def test_dry_run_plans_once_says_so_and_sends_nothing(levered: FakeVenue) -> None:
     levered.orders["order-1"] = VenueOrder("order-1", BTC, Side.BUY, D("0.01"), price=D(30_000))
     async with live_service(levered) as desk:
