@@ -857,10 +857,13 @@ class SetDryRunResponse(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_ID_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
     """True: it was done. False: it was refused, see `violations`."""
+    pending_change_id: _builtins.str
+    """The change that waits for a second person. Empty: none does."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""
@@ -886,10 +889,11 @@ class SetDryRunResponse(_message.Message):
         accepted: _builtins.bool = ...,
         violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
         account: Global___Account | None = ...,
+        pending_change_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "as_of", b"as_of", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account", b"account", "as_of", b"as_of", "pending_change_id", b"pending_change_id", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

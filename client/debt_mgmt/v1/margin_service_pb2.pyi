@@ -768,6 +768,7 @@ class CheckResult(_message.Message):
     BEFORE_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     MARK_FIELD_NUMBER: _builtins.int
+    SHADOW_VIOLATIONS_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
     """True: the order would be accepted. Then `violations` is empty."""
     reducing: _builtins.bool
@@ -802,6 +803,10 @@ class CheckResult(_message.Message):
     def mark(self) -> _types_pb2.Mark:
         """The mark price used. Absent with FIGURES, and when there is none."""
 
+    @_builtins.property
+    def shadow_violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """What limit sets in SHADOW would have refused it for. It has no influence on `fits`."""
+
     def __init__(
         self,
         *,
@@ -816,10 +821,11 @@ class CheckResult(_message.Message):
         before: _types_pb2.MarginFigures | None = ...,
         after: _types_pb2.MarginFigures | None = ...,
         mark: _types_pb2.Mark | None = ...,
+        shadow_violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fee_estimate", b"_fee_estimate", "_initial_margin", b"_initial_margin", "_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_required", b"_margin_required", "after", b"after", "before", b"before", "fee_estimate", b"fee_estimate", "initial_margin", b"initial_margin", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_required", b"margin_required", "mark", b"mark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee_estimate", b"_fee_estimate", "_initial_margin", b"_initial_margin", "_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_required", b"_margin_required", "after", b"after", "before", b"before", "fee_estimate", b"fee_estimate", "fits", b"fits", "initial_margin", b"initial_margin", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_required", b"margin_required", "mark", b"mark", "reducing", b"reducing", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee_estimate", b"_fee_estimate", "_initial_margin", b"_initial_margin", "_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_required", b"_margin_required", "after", b"after", "before", b"before", "fee_estimate", b"fee_estimate", "fits", b"fits", "initial_margin", b"initial_margin", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_required", b"margin_required", "mark", b"mark", "reducing", b"reducing", "shadow_violations", b"shadow_violations", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fee_estimate: _TypeAlias = _typing.Literal["fee_estimate"]  # noqa: Y015
     _WhichOneofArgType__fee_estimate: _TypeAlias = _typing.Literal["_fee_estimate", b"_fee_estimate"]  # noqa: Y015
@@ -960,6 +966,7 @@ class BatchCheckResult(_message.Message):
     MARGIN_UTILIZATION_AFTER_FIELD_NUMBER: _builtins.int
     LARGEST_BUY_FIELD_NUMBER: _builtins.int
     LARGEST_SELL_FIELD_NUMBER: _builtins.int
+    SHADOW_VIOLATIONS_FIELD_NUMBER: _builtins.int
     fits: _builtins.bool
     """True: the order would be accepted."""
     reducing: _builtins.bool
@@ -980,6 +987,10 @@ class BatchCheckResult(_message.Message):
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
         """Every rule that the order breaks, in order of precedence."""
 
+    @_builtins.property
+    def shadow_violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """What limit sets in SHADOW would have refused it for. It has no influence on `fits`."""
+
     def __init__(
         self,
         *,
@@ -991,10 +1002,11 @@ class BatchCheckResult(_message.Message):
         margin_utilization_after: _builtins.str | None = ...,
         largest_buy: _builtins.str | None = ...,
         largest_sell: _builtins.str | None = ...,
+        shadow_violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_available_after", b"_margin_available_after", "_margin_required", b"_margin_required", "_margin_utilization_after", b"_margin_utilization_after", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_available_after", b"margin_available_after", "margin_required", b"margin_required", "margin_utilization_after", b"margin_utilization_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_available_after", b"_margin_available_after", "_margin_required", b"_margin_required", "_margin_utilization_after", b"_margin_utilization_after", "fits", b"fits", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_available_after", b"margin_available_after", "margin_required", b"margin_required", "margin_utilization_after", b"margin_utilization_after", "reducing", b"reducing", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy", "_largest_sell", b"_largest_sell", "_margin_available_after", b"_margin_available_after", "_margin_required", b"_margin_required", "_margin_utilization_after", b"_margin_utilization_after", "fits", b"fits", "largest_buy", b"largest_buy", "largest_sell", b"largest_sell", "margin_available_after", b"margin_available_after", "margin_required", b"margin_required", "margin_utilization_after", b"margin_utilization_after", "reducing", b"reducing", "shadow_violations", b"shadow_violations", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__largest_buy: _TypeAlias = _typing.Literal["largest_buy"]  # noqa: Y015
     _WhichOneofArgType__largest_buy: _TypeAlias = _typing.Literal["_largest_buy", b"_largest_buy"]  # noqa: Y015
@@ -1966,6 +1978,7 @@ class RecordFillRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     POSITION_SIDE_FIELD_NUMBER: _builtins.int
     FILL_TIME_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the request repeatable."""
     account_id: _builtins.str
@@ -1990,6 +2003,8 @@ class RecordFillRequest(_message.Message):
     """The venue's order id. Absent: not known."""
     position_side: _types_pb2.PositionSide.ValueType
     """Position that it changes. UNSPECIFIED on a one-way account."""
+    strategy: _builtins.str
+    """Strategy that it belongs to. Empty: that of its reservation, or none."""
     @_builtins.property
     def fill_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened at the venue. Absent: now."""
@@ -2010,10 +2025,11 @@ class RecordFillRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         position_side: _types_pb2.PositionSide.ValueType = ...,
         fill_time: _timestamp_pb2.Timestamp | None = ...,
+        strategy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fee", b"_fee", "_order_id", b"_order_id", "_reservation_id", b"_reservation_id", "fee", b"fee", "fill_time", b"fill_time", "order_id", b"order_id", "reservation_id", b"reservation_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee", b"_fee", "_order_id", b"_order_id", "_reservation_id", b"_reservation_id", "account_id", b"account_id", "fee", b"fee", "fee_asset", b"fee_asset", "fill_id", b"fill_id", "fill_time", b"fill_time", "order_id", b"order_id", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "request_id", b"request_id", "reservation_id", b"reservation_id", "side", b"side", "symbol", b"symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fee", b"_fee", "_order_id", b"_order_id", "_reservation_id", b"_reservation_id", "account_id", b"account_id", "fee", b"fee", "fee_asset", b"fee_asset", "fill_id", b"fill_id", "fill_time", b"fill_time", "order_id", b"order_id", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "request_id", b"request_id", "reservation_id", b"reservation_id", "side", b"side", "strategy", b"strategy", "symbol", b"symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fee: _TypeAlias = _typing.Literal["fee"]  # noqa: Y015
     _WhichOneofArgType__fee: _TypeAlias = _typing.Literal["_fee", b"_fee"]  # noqa: Y015

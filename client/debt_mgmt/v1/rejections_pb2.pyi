@@ -3,6 +3,7 @@
 isort:skip_file
 Why the service said no: refusals are answers (status OK), errors are gRPC statuses."""
 
+from debt_mgmt.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -115,6 +116,14 @@ class _RefusalReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Refusal
     """A token of this name is good: revoke it, or rotate it for a new secret."""
     REFUSAL_REASON_TOKEN_NOT_FOUND: _RefusalReason.ValueType  # 71
     """No good token has this name."""
+    REFUSAL_REASON_NEEDS_SECOND_PERSON: _RefusalReason.ValueType  # 72
+    """A second person has to approve it; `subject` is the id of the change that waits for that."""
+    REFUSAL_REASON_SAME_PERSON: _RefusalReason.ValueType  # 73
+    """Who proposed a change can't approve it."""
+    REFUSAL_REASON_CHANGE_NOT_FOUND: _RefusalReason.ValueType  # 74
+    """No change that waits for approval has this id."""
+    REFUSAL_REASON_LIMIT_SET_NOT_FOUND: _RefusalReason.ValueType  # 75
+    """No limit set has this scope and name."""
 
 class RefusalReason(_RefusalReason, metaclass=_RefusalReasonEnumTypeWrapper):
     """Why a request was refused by the rules. The values up to UTILIZATION_AFTER stand in the order in which an order is
@@ -213,6 +222,14 @@ REFUSAL_REASON_TOKEN_EXISTS: RefusalReason.ValueType  # 70
 """A token of this name is good: revoke it, or rotate it for a new secret."""
 REFUSAL_REASON_TOKEN_NOT_FOUND: RefusalReason.ValueType  # 71
 """No good token has this name."""
+REFUSAL_REASON_NEEDS_SECOND_PERSON: RefusalReason.ValueType  # 72
+"""A second person has to approve it; `subject` is the id of the change that waits for that."""
+REFUSAL_REASON_SAME_PERSON: RefusalReason.ValueType  # 73
+"""Who proposed a change can't approve it."""
+REFUSAL_REASON_CHANGE_NOT_FOUND: RefusalReason.ValueType  # 74
+"""No change that waits for approval has this id."""
+REFUSAL_REASON_LIMIT_SET_NOT_FOUND: RefusalReason.ValueType  # 75
+"""No limit set has this scope and name."""
 Global___RefusalReason: _TypeAlias = RefusalReason  # noqa: Y015
 
 class _ErrorReason:
@@ -345,6 +362,8 @@ class Violation(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     HEADROOM_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    LIMIT_SET_FIELD_NUMBER: _builtins.int
     reason: Global___RefusalReason.ValueType
     """The rule."""
     message: _builtins.str
@@ -359,6 +378,12 @@ class Violation(_message.Message):
     """
     subject: _builtins.str
     """What the violation is about: a symbol, reservation id, asset or the like. Empty: the account."""
+    limit_set: _builtins.str
+    """Name of the limit set of that node. Empty: its standing one, or none."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """Node of the tree of limits whose limit or halt it is. Absent: a rule of the account or of the service."""
+
     def __init__(
         self,
         *,
@@ -368,10 +393,12 @@ class Violation(_message.Message):
         limit: _builtins.str | None = ...,
         headroom: _builtins.str | None = ...,
         subject: _builtins.str = ...,
+        scope: _types_pb2.Scope | None = ...,
+        limit_set: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_headroom", b"_headroom", "_limit", b"_limit", "_value", b"_value", "headroom", b"headroom", "limit", b"limit", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_headroom", b"_headroom", "_limit", b"_limit", "_value", b"_value", "headroom", b"headroom", "limit", b"limit", "scope", b"scope", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_headroom", b"_headroom", "_limit", b"_limit", "_value", b"_value", "headroom", b"headroom", "limit", b"limit", "message", b"message", "reason", b"reason", "subject", b"subject", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_headroom", b"_headroom", "_limit", b"_limit", "_value", b"_value", "headroom", b"headroom", "limit", b"limit", "limit_set", b"limit_set", "message", b"message", "reason", b"reason", "scope", b"scope", "subject", b"subject", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__headroom: _TypeAlias = _typing.Literal["headroom"]  # noqa: Y015
     _WhichOneofArgType__headroom: _TypeAlias = _typing.Literal["_headroom", b"_headroom"]  # noqa: Y015

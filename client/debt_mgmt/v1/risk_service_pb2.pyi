@@ -112,6 +112,62 @@ BREAKER_KIND_DRAWDOWN: BreakerKind.ValueType  # 2
 """The fall from the peak."""
 Global___BreakerKind: _TypeAlias = BreakerKind  # noqa: Y015
 
+class _LimitMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LimitModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LimitMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LIMIT_MODE_UNSPECIFIED: _LimitMode.ValueType  # 0
+    """Counts as ENFORCED."""
+    LIMIT_MODE_ENFORCED: _LimitMode.ValueType  # 1
+    """Orders that break it are refused."""
+    LIMIT_MODE_SHADOW: _LimitMode.ValueType  # 2
+    """Nothing is refused; orders that break it are reported, as what it would have refused."""
+
+class LimitMode(_LimitMode, metaclass=_LimitModeEnumTypeWrapper):
+    """Whether a limit set refuses orders."""
+
+LIMIT_MODE_UNSPECIFIED: LimitMode.ValueType  # 0
+"""Counts as ENFORCED."""
+LIMIT_MODE_ENFORCED: LimitMode.ValueType  # 1
+"""Orders that break it are refused."""
+LIMIT_MODE_SHADOW: LimitMode.ValueType  # 2
+"""Nothing is refused; orders that break it are reported, as what it would have refused."""
+Global___LimitMode: _TypeAlias = LimitMode  # noqa: Y015
+
+class _ChangeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_STATE_UNSPECIFIED: _ChangeState.ValueType  # 0
+    """Not set."""
+    CHANGE_STATE_PENDING: _ChangeState.ValueType  # 1
+    """Waits."""
+    CHANGE_STATE_APPROVED: _ChangeState.ValueType  # 2
+    """Approved, and carried out or about to be."""
+    CHANGE_STATE_REJECTED: _ChangeState.ValueType  # 3
+    """Ended by somebody."""
+    CHANGE_STATE_EXPIRED: _ChangeState.ValueType  # 4
+    """Nobody approved it in time."""
+
+class ChangeState(_ChangeState, metaclass=_ChangeStateEnumTypeWrapper):
+    """Where a change that needs a second person stands."""
+
+CHANGE_STATE_UNSPECIFIED: ChangeState.ValueType  # 0
+"""Not set."""
+CHANGE_STATE_PENDING: ChangeState.ValueType  # 1
+"""Waits."""
+CHANGE_STATE_APPROVED: ChangeState.ValueType  # 2
+"""Approved, and carried out or about to be."""
+CHANGE_STATE_REJECTED: ChangeState.ValueType  # 3
+"""Ended by somebody."""
+CHANGE_STATE_EXPIRED: ChangeState.ValueType  # 4
+"""Nobody approved it in time."""
+Global___ChangeState: _TypeAlias = ChangeState  # noqa: Y015
+
 @_typing.final
 class OrderRate(_message.Message):
     """So many orders in so much time."""
@@ -497,10 +553,13 @@ class SetRiskLimitsResponse(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_ID_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
     """True: it was done. False: it was refused, see `violations`."""
+    pending_change_id: _builtins.str
+    """The change that waits for a second person. Empty: none does."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""
@@ -526,10 +585,11 @@ class SetRiskLimitsResponse(_message.Message):
         accepted: _builtins.bool = ...,
         violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
         limits: Global___RiskLimits | None = ...,
+        pending_change_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "limits", b"limits", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "limits", b"limits", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "limits", b"limits", "pending_change_id", b"pending_change_id", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -545,6 +605,7 @@ class HaltTradingRequest(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     EVERYTHING_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the request repeatable."""
@@ -556,6 +617,10 @@ class HaltTradingRequest(_message.Message):
     """All accounts; must be true."""
     reason: _builtins.str
     """Why; shown with the trading state and kept in the audit."""
+    @_builtins.property
+    def node(self) -> _types_pb2.Scope:
+        """Any node: a strategy, an instrument, or several of these together. At least one field of it."""
+
     def __init__(
         self,
         *,
@@ -563,13 +628,14 @@ class HaltTradingRequest(_message.Message):
         account_id: _builtins.str = ...,
         owner: _builtins.str = ...,
         everything: _builtins.bool = ...,
+        node: _types_pb2.Scope | None = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "owner", b"owner", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "node", b"node", "owner", b"owner", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "node", b"node", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["account_id", "owner", "everything"]  # noqa: Y015
+    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["account_id", "owner", "everything", "node"]  # noqa: Y015
     _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
 
@@ -633,6 +699,7 @@ class ResumeTradingRequest(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     EVERYTHING_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes the request repeatable."""
@@ -644,6 +711,10 @@ class ResumeTradingRequest(_message.Message):
     """The halt of everything; must be true."""
     reason: _builtins.str
     """Why; kept in the audit."""
+    @_builtins.property
+    def node(self) -> _types_pb2.Scope:
+        """The halt of exactly this node."""
+
     def __init__(
         self,
         *,
@@ -651,13 +722,14 @@ class ResumeTradingRequest(_message.Message):
         account_id: _builtins.str = ...,
         owner: _builtins.str = ...,
         everything: _builtins.bool = ...,
+        node: _types_pb2.Scope | None = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "owner", b"owner", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "node", b"node", "owner", b"owner", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "everything", b"everything", "node", b"node", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["account_id", "owner", "everything"]  # noqa: Y015
+    _WhichOneofReturnType_scope: _TypeAlias = _typing.Literal["account_id", "owner", "everything", "node"]  # noqa: Y015
     _WhichOneofArgType_scope: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_scope) -> _WhichOneofReturnType_scope | None: ...
 
@@ -675,12 +747,15 @@ class ResumeTradingResponse(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     VIOLATIONS_FIELD_NUMBER: _builtins.int
     ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_ID_FIELD_NUMBER: _builtins.int
     replayed: _builtins.bool
     """True: an answer from the journal to a repeated request_id."""
     accepted: _builtins.bool
     """True: it was done. False: it was refused, see `violations`."""
     account_count: _builtins.int
     """Accounts that it stopped."""
+    pending_change_id: _builtins.str
+    """The change that waits for a second person. Empty: none does."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""
@@ -702,10 +777,11 @@ class ResumeTradingResponse(_message.Message):
         accepted: _builtins.bool = ...,
         violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
         account_count: _builtins.int = ...,
+        pending_change_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account_count", b"account_count", "as_of", b"as_of", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "account_count", b"account_count", "as_of", b"as_of", "pending_change_id", b"pending_change_id", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -886,3 +962,862 @@ class AcknowledgeAlertResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeAlertResponse: _TypeAlias = AcknowledgeAlertResponse  # noqa: Y015
+
+@_typing.final
+class NodeLimits(_message.Message):
+    """Limits of a node of the tree. Absent: not limited. What is counted is the sum of all that the node concerns: positions
+    and open orders of all its accounts, or of its strategy or instrument alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_LEVERAGE_FIELD_NUMBER: _builtins.int
+    MAX_POSITION_QUANTITY_FIELD_NUMBER: _builtins.int
+    MAX_POSITION_NOTIONAL_FIELD_NUMBER: _builtins.int
+    MAX_EXPOSURE_NOTIONAL_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENT_POSITIONS_FIELD_NUMBER: _builtins.int
+    MAX_OPEN_RESERVATIONS_FIELD_NUMBER: _builtins.int
+    MAX_ORDER_RATE_FIELD_NUMBER: _builtins.int
+    max_leverage: _builtins.str
+    """Highest leverage of an order's position."""
+    max_position_quantity: _builtins.str
+    """Largest quantity of one position with its open orders, in contracts; 0 lets nothing be opened."""
+    max_position_notional: _builtins.str
+    """Largest notional of one position with its open orders; 0 lets nothing be opened."""
+    max_exposure_notional: _builtins.str
+    """Largest sum of notionals of positions and open orders; 0 lets nothing be opened."""
+    max_concurrent_positions: _builtins.int
+    """Most open positions."""
+    max_open_reservations: _builtins.int
+    """Most open reservations."""
+    @_builtins.property
+    def max_order_rate(self) -> Global___OrderRate:
+        """Most risk-adding orders per time."""
+
+    def __init__(
+        self,
+        *,
+        max_leverage: _builtins.str | None = ...,
+        max_position_quantity: _builtins.str | None = ...,
+        max_position_notional: _builtins.str | None = ...,
+        max_exposure_notional: _builtins.str | None = ...,
+        max_concurrent_positions: _builtins.int | None = ...,
+        max_open_reservations: _builtins.int | None = ...,
+        max_order_rate: Global___OrderRate | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_positions", b"_max_concurrent_positions", "_max_exposure_notional", b"_max_exposure_notional", "_max_leverage", b"_max_leverage", "_max_open_reservations", b"_max_open_reservations", "_max_position_notional", b"_max_position_notional", "_max_position_quantity", b"_max_position_quantity", "max_concurrent_positions", b"max_concurrent_positions", "max_exposure_notional", b"max_exposure_notional", "max_leverage", b"max_leverage", "max_open_reservations", b"max_open_reservations", "max_order_rate", b"max_order_rate", "max_position_notional", b"max_position_notional", "max_position_quantity", b"max_position_quantity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_concurrent_positions", b"_max_concurrent_positions", "_max_exposure_notional", b"_max_exposure_notional", "_max_leverage", b"_max_leverage", "_max_open_reservations", b"_max_open_reservations", "_max_position_notional", b"_max_position_notional", "_max_position_quantity", b"_max_position_quantity", "max_concurrent_positions", b"max_concurrent_positions", "max_exposure_notional", b"max_exposure_notional", "max_leverage", b"max_leverage", "max_open_reservations", b"max_open_reservations", "max_order_rate", b"max_order_rate", "max_position_notional", b"max_position_notional", "max_position_quantity", b"max_position_quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_concurrent_positions: _TypeAlias = _typing.Literal["max_concurrent_positions"]  # noqa: Y015
+    _WhichOneofArgType__max_concurrent_positions: _TypeAlias = _typing.Literal["_max_concurrent_positions", b"_max_concurrent_positions"]  # noqa: Y015
+    _WhichOneofReturnType__max_exposure_notional: _TypeAlias = _typing.Literal["max_exposure_notional"]  # noqa: Y015
+    _WhichOneofArgType__max_exposure_notional: _TypeAlias = _typing.Literal["_max_exposure_notional", b"_max_exposure_notional"]  # noqa: Y015
+    _WhichOneofReturnType__max_leverage: _TypeAlias = _typing.Literal["max_leverage"]  # noqa: Y015
+    _WhichOneofArgType__max_leverage: _TypeAlias = _typing.Literal["_max_leverage", b"_max_leverage"]  # noqa: Y015
+    _WhichOneofReturnType__max_open_reservations: _TypeAlias = _typing.Literal["max_open_reservations"]  # noqa: Y015
+    _WhichOneofArgType__max_open_reservations: _TypeAlias = _typing.Literal["_max_open_reservations", b"_max_open_reservations"]  # noqa: Y015
+    _WhichOneofReturnType__max_position_notional: _TypeAlias = _typing.Literal["max_position_notional"]  # noqa: Y015
+    _WhichOneofArgType__max_position_notional: _TypeAlias = _typing.Literal["_max_position_notional", b"_max_position_notional"]  # noqa: Y015
+    _WhichOneofReturnType__max_position_quantity: _TypeAlias = _typing.Literal["max_position_quantity"]  # noqa: Y015
+    _WhichOneofArgType__max_position_quantity: _TypeAlias = _typing.Literal["_max_position_quantity", b"_max_position_quantity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_concurrent_positions) -> _WhichOneofReturnType__max_concurrent_positions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_exposure_notional) -> _WhichOneofReturnType__max_exposure_notional | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_leverage) -> _WhichOneofReturnType__max_leverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_open_reservations) -> _WhichOneofReturnType__max_open_reservations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_position_notional) -> _WhichOneofReturnType__max_position_notional | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_position_quantity) -> _WhichOneofReturnType__max_position_quantity | None: ...
+
+Global___NodeLimits: _TypeAlias = NodeLimits  # noqa: Y015
+
+@_typing.final
+class LimitHours(_message.Message):
+    """A part of the week."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    start: _builtins.str
+    """When it begins, HH:MM on the clocks of `time_zone`."""
+    end: _builtins.str
+    """When it ends, HH:MM; 24:00 is the end of the day. Not after `start`: on the following day."""
+    time_zone: _builtins.str
+    """IANA name, such as Europe/Zurich. Empty: UTC."""
+    @_builtins.property
+    def days(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Days on which it begins: monday to sunday. Empty: every day."""
+
+    def __init__(
+        self,
+        *,
+        days: _abc.Iterable[_builtins.str] | None = ...,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "end", b"end", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitHours: _TypeAlias = LimitHours  # noqa: Y015
+
+@_typing.final
+class LimitSet(_message.Message):
+    """Limits of one node under one name. A node may have several, such as a standing one and one for weekends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, 1 to 64 characters of [A-Za-z0-9_.:-]. Empty: the node's standing set."""
+    mode: Global___LimitMode.ValueType
+    """ENFORCED or SHADOW."""
+    currency: _builtins.str
+    """Currency of the notionals. Empty: each account's own, allowed only where the node is one account."""
+    reason: _builtins.str
+    """Why it was set."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """The node."""
+
+    @_builtins.property
+    def limits(self) -> Global___NodeLimits:
+        """The limits."""
+
+    @_builtins.property
+    def hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitHours]:
+        """When they are in force. Empty: always."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was set."""
+
+    def __init__(
+        self,
+        *,
+        scope: _types_pb2.Scope | None = ...,
+        name: _builtins.str = ...,
+        mode: Global___LimitMode.ValueType = ...,
+        limits: Global___NodeLimits | None = ...,
+        hours: _abc.Iterable[Global___LimitHours] | None = ...,
+        currency: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "scope", b"scope", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "hours", b"hours", "limits", b"limits", "mode", b"mode", "name", b"name", "reason", b"reason", "scope", b"scope", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitSet: _TypeAlias = LimitSet  # noqa: Y015
+
+@_typing.final
+class LimitSetStatus(_message.Message):
+    """A limit set and its use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_SET_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    PROTECTIONS_FIELD_NUMBER: _builtins.int
+    ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
+    in_force: _builtins.bool
+    """True: it counts now. False: it is outside its hours."""
+    account_count: _builtins.int
+    """Accounts that it concerns."""
+    @_builtins.property
+    def limit_set(self) -> Global___LimitSet:
+        """The set."""
+
+    @_builtins.property
+    def protections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProtectionStatus]:
+        """Each of its limits once, with what is used and what is left."""
+
+    def __init__(
+        self,
+        *,
+        limit_set: Global___LimitSet | None = ...,
+        in_force: _builtins.bool = ...,
+        protections: _abc.Iterable[Global___ProtectionStatus] | None = ...,
+        account_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit_set", b"limit_set"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "in_force", b"in_force", "limit_set", b"limit_set", "protections", b"protections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitSetStatus: _TypeAlias = LimitSetStatus  # noqa: Y015
+
+@_typing.final
+class ListLimitSetsRequest(_message.Message):
+    """Asks for limit sets. Filters add up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONCERNING_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0: 100, at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty: the first page."""
+    @_builtins.property
+    def concerning(self) -> _types_pb2.Scope:
+        """Only those of nodes that concern what this names: given an account, also those of its owner and of the house."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        concerning: _types_pb2.Scope | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["concerning", b"concerning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concerning", b"concerning", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitSetsRequest: _TypeAlias = ListLimitSetsRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitSetsResponse(_message.Message):
+    """Limit sets, from the house downwards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    LIMIT_SETS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def limit_sets(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitSetStatus]:
+        """The sets."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        limit_sets: _abc.Iterable[Global___LimitSetStatus] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "limit_sets", b"limit_sets", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitSetsResponse: _TypeAlias = ListLimitSetsResponse  # noqa: Y015
+
+@_typing.final
+class PutLimitSetRequest(_message.Message):
+    """Asks to set the limits of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LIMIT_SET_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    @_builtins.property
+    def limit_set(self) -> Global___LimitSet:
+        """The set as it is to be; it takes the place of the one with the same scope and name. `reason` is kept in the audit,
+        `update_time` is not read.
+        """
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        limit_set: Global___LimitSet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit_set", b"limit_set"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_set", b"limit_set", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutLimitSetRequest: _TypeAlias = PutLimitSetRequest  # noqa: Y015
+
+@_typing.final
+class PutLimitSetResponse(_message.Message):
+    """The limit set, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    LIMIT_SET_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_ID_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    pending_change_id: _builtins.str
+    """The change that waits for a second person. Empty: none does."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def limit_set(self) -> Global___LimitSetStatus:
+        """The set in force afterwards. Absent: there is none."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        limit_set: Global___LimitSetStatus | None = ...,
+        pending_change_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "limit_set", b"limit_set", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "limit_set", b"limit_set", "pending_change_id", b"pending_change_id", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutLimitSetResponse: _TypeAlias = PutLimitSetResponse  # noqa: Y015
+
+@_typing.final
+class DeleteLimitSetRequest(_message.Message):
+    """Asks to take a limit set away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    name: _builtins.str
+    """Name of the set. Empty: the standing one."""
+    reason: _builtins.str
+    """Why; kept in the audit."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """The node."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        scope: _types_pb2.Scope | None = ...,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitSetRequest: _TypeAlias = DeleteLimitSetRequest  # noqa: Y015
+
+@_typing.final
+class DeleteLimitSetResponse(_message.Message):
+    """The limit set taken away, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_ID_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    pending_change_id: _builtins.str
+    """The change that waits for a second person. Empty: none does."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        pending_change_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "pending_change_id", b"pending_change_id", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitSetResponse: _TypeAlias = DeleteLimitSetResponse  # noqa: Y015
+
+@_typing.final
+class HaltStatus(_message.Message):
+    """A halt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCOPE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    HALT_TIME_FIELD_NUMBER: _builtins.int
+    ACCOUNT_COUNT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why."""
+    actor: _builtins.str
+    """Who halted it. Empty: the service itself."""
+    account_count: _builtins.int
+    """Accounts that it concerns."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """Whom it stops."""
+
+    @_builtins.property
+    def halt_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        scope: _types_pb2.Scope | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        halt_time: _timestamp_pb2.Timestamp | None = ...,
+        account_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["halt_time", b"halt_time", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_count", b"account_count", "actor", b"actor", "halt_time", b"halt_time", "reason", b"reason", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HaltStatus: _TypeAlias = HaltStatus  # noqa: Y015
+
+@_typing.final
+class ListHaltsRequest(_message.Message):
+    """Asks for halts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0: 100, at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty: the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHaltsRequest: _TypeAlias = ListHaltsRequest  # noqa: Y015
+
+@_typing.final
+class ListHaltsResponse(_message.Message):
+    """Halts, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    HALTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def halts(self) -> _containers.RepeatedCompositeFieldContainer[Global___HaltStatus]:
+        """The halts."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        halts: _abc.Iterable[Global___HaltStatus] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "halts", b"halts", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHaltsResponse: _TypeAlias = ListHaltsResponse  # noqa: Y015
+
+@_typing.final
+class PendingChange(_message.Message):
+    """A change that needs a second person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    EFFECTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROPOSED_BY_FIELD_NUMBER: _builtins.int
+    PROPOSE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DECIDED_BY_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """Id, made by the service."""
+    state: Global___ChangeState.ValueType
+    """Where it stands."""
+    method: _builtins.str
+    """Method that proposed it, such as RiskService/SetRiskLimits."""
+    reason: _builtins.str
+    """Why."""
+    proposed_by: _builtins.str
+    """Who proposed it."""
+    decided_by: _builtins.str
+    """Who approved or rejected it. Empty: nobody has."""
+    note: _builtins.str
+    """What they said."""
+    @_builtins.property
+    def scope(self) -> _types_pb2.Scope:
+        """What it concerns."""
+
+    @_builtins.property
+    def effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would be otherwise, in words: one line for each value, before and after."""
+
+    @_builtins.property
+    def propose_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it can be approved."""
+
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When. Absent: nobody has."""
+
+    def __init__(
+        self,
+        *,
+        change_id: _builtins.str = ...,
+        state: Global___ChangeState.ValueType = ...,
+        method: _builtins.str = ...,
+        scope: _types_pb2.Scope | None = ...,
+        effects: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
+        proposed_by: _builtins.str = ...,
+        propose_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        decided_by: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "method", b"method", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "reason", b"reason", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingChange: _TypeAlias = PendingChange  # noqa: Y015
+
+@_typing.final
+class ListPendingChangesRequest(_message.Message):
+    """Asks for changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INCLUDE_DECIDED_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many; 0: 100, at most 1000."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty: the first page."""
+    include_decided: _builtins.bool
+    """True: also those that no longer wait."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        include_decided: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_decided", b"include_decided", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingChangesRequest: _TypeAlias = ListPendingChangesRequest  # noqa: Y015
+
+@_typing.final
+class ListPendingChangesResponse(_message.Message):
+    """Changes, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty: this is the last."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingChange]:
+        """The changes."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___PendingChange] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "changes", b"changes", "next_page_token", b"next_page_token", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPendingChangesResponse: _TypeAlias = ListPendingChangesResponse  # noqa: Y015
+
+@_typing.final
+class ApproveChangeRequest(_message.Message):
+    """Approves a change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    change_id: _builtins.str
+    """The change."""
+    note: _builtins.str
+    """Why; kept in the audit."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        change_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveChangeRequest: _TypeAlias = ApproveChangeRequest  # noqa: Y015
+
+@_typing.final
+class ApproveChangeResponse(_message.Message):
+    """The change carried out, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def change(self) -> Global___PendingChange:
+        """The change afterwards. Absent: there is none."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        change: Global___PendingChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "change", b"change", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "change", b"change", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveChangeResponse: _TypeAlias = ApproveChangeResponse  # noqa: Y015
+
+@_typing.final
+class RejectChangeRequest(_message.Message):
+    """Rejects a change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the request repeatable."""
+    change_id: _builtins.str
+    """The change."""
+    note: _builtins.str
+    """Why; kept in the audit."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        change_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectChangeRequest: _TypeAlias = RejectChangeRequest  # noqa: Y015
+
+@_typing.final
+class RejectChangeResponse(_message.Message):
+    """The change rejected, or why not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True: an answer from the journal to a repeated request_id."""
+    accepted: _builtins.bool
+    """True: it was done. False: it was refused, see `violations`."""
+    @_builtins.property
+    def revision(self) -> _types_pb2.Revision:
+        """Place in the journal as of which this holds."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Time of that state, by the service's clock."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Every rule that refused it, in order of precedence. Empty when accepted."""
+
+    @_builtins.property
+    def change(self) -> Global___PendingChange:
+        """The change afterwards. Absent: there is none."""
+
+    def __init__(
+        self,
+        *,
+        revision: _types_pb2.Revision | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        replayed: _builtins.bool = ...,
+        accepted: _builtins.bool = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
+        change: Global___PendingChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "change", b"change", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "as_of", b"as_of", "change", b"change", "replayed", b"replayed", "revision", b"revision", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectChangeResponse: _TypeAlias = RejectChangeResponse  # noqa: Y015

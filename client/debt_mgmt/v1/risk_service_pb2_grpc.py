@@ -45,6 +45,21 @@ class RiskServiceStub(object):
                 request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.SetRiskLimitsRequest.SerializeToString,
                 response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.SetRiskLimitsResponse.FromString,
                 _registered_method=True)
+        self.ListLimitSets = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/ListLimitSets',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsResponse.FromString,
+                _registered_method=True)
+        self.PutLimitSet = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/PutLimitSet',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetResponse.FromString,
+                _registered_method=True)
+        self.DeleteLimitSet = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/DeleteLimitSet',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetResponse.FromString,
+                _registered_method=True)
         self.HaltTrading = channel.unary_unary(
                 '/debt_mgmt.v1.RiskService/HaltTrading',
                 request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.HaltTradingRequest.SerializeToString,
@@ -54,6 +69,26 @@ class RiskServiceStub(object):
                 '/debt_mgmt.v1.RiskService/ResumeTrading',
                 request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingRequest.SerializeToString,
                 response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingResponse.FromString,
+                _registered_method=True)
+        self.ListHalts = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/ListHalts',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsResponse.FromString,
+                _registered_method=True)
+        self.ListPendingChanges = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/ListPendingChanges',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesResponse.FromString,
+                _registered_method=True)
+        self.ApproveChange = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/ApproveChange',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeResponse.FromString,
+                _registered_method=True)
+        self.RejectChange = channel.unary_unary(
+                '/debt_mgmt.v1.RiskService/RejectChange',
+                request_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeRequest.SerializeToString,
+                response_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeResponse.FromString,
                 _registered_method=True)
         self.ListAlerts = channel.unary_unary(
                 '/debt_mgmt.v1.RiskService/ListAlerts',
@@ -85,8 +120,30 @@ class RiskServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLimitSets(self, request, context):
+        """Lists limit sets, and how much of each is used.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutLimitSet(self, request, context):
+        """Sets the limits of a node of the tree house, owner, account, strategy, instrument. Every set that concerns an order
+        is applied to it, so the most restrictive wins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLimitSet(self, request, context):
+        """Takes a limit set away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def HaltTrading(self, request, context):
-        """Stops new risk for an account, an owner or everything, until it is resumed. In force when the call returns;
+        """Stops new risk for any node, from one strategy to everything, until it is resumed. In force when the call returns;
         survives restarts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -95,6 +152,34 @@ class RiskServiceServicer(object):
 
     def ResumeTrading(self, request, context):
         """Ends a halt of the same scope. A narrower or wider halt stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHalts(self, request, context):
+        """Lists the halts in force, those of accounts too, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPendingChanges(self, request, context):
+        """Lists changes that wait for a second person, newest first; on request also those that no longer do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveChange(self, request, context):
+        """Carries out a change that somebody else proposed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectChange(self, request, context):
+        """Ends a change that waits, without carrying it out. Whoever proposed it may do that too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +212,21 @@ def add_RiskServiceServicer_to_server(servicer, server):
                     request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.SetRiskLimitsRequest.FromString,
                     response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.SetRiskLimitsResponse.SerializeToString,
             ),
+            'ListLimitSets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimitSets,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsResponse.SerializeToString,
+            ),
+            'PutLimitSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutLimitSet,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetResponse.SerializeToString,
+            ),
+            'DeleteLimitSet': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLimitSet,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetResponse.SerializeToString,
+            ),
             'HaltTrading': grpc.unary_unary_rpc_method_handler(
                     servicer.HaltTrading,
                     request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.HaltTradingRequest.FromString,
@@ -136,6 +236,26 @@ def add_RiskServiceServicer_to_server(servicer, server):
                     servicer.ResumeTrading,
                     request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingRequest.FromString,
                     response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingResponse.SerializeToString,
+            ),
+            'ListHalts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHalts,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsResponse.SerializeToString,
+            ),
+            'ListPendingChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPendingChanges,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesResponse.SerializeToString,
+            ),
+            'ApproveChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveChange,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeResponse.SerializeToString,
+            ),
+            'RejectChange': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectChange,
+                    request_deserializer=debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeRequest.FromString,
+                    response_serializer=debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeResponse.SerializeToString,
             ),
             'ListAlerts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAlerts,
@@ -214,6 +334,87 @@ class RiskService(object):
             _registered_method=True)
 
     @staticmethod
+    def ListLimitSets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/ListLimitSets',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListLimitSetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutLimitSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/PutLimitSet',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.PutLimitSetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLimitSet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/DeleteLimitSet',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.DeleteLimitSetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def HaltTrading(request,
             target,
             options=(),
@@ -257,6 +458,114 @@ class RiskService(object):
             '/debt_mgmt.v1.RiskService/ResumeTrading',
             debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingRequest.SerializeToString,
             debt__mgmt_dot_v1_dot_risk__service__pb2.ResumeTradingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHalts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/ListHalts',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListHaltsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPendingChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/ListPendingChanges',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ListPendingChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/ApproveChange',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.ApproveChangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/debt_mgmt.v1.RiskService/RejectChange',
+            debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeRequest.SerializeToString,
+            debt__mgmt_dot_v1_dot_risk__service__pb2.RejectChangeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,12 +37,28 @@ class RiskServiceStub:
     """Shows an account's limits, how much of each is used, and which protections are off."""
     SetRiskLimits: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.SetRiskLimitsRequest, _risk_service_pb2.SetRiskLimitsResponse]
     """Changes an account's limits."""
+    ListLimitSets: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ListLimitSetsRequest, _risk_service_pb2.ListLimitSetsResponse]
+    """Lists limit sets, and how much of each is used."""
+    PutLimitSet: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.PutLimitSetRequest, _risk_service_pb2.PutLimitSetResponse]
+    """Sets the limits of a node of the tree house, owner, account, strategy, instrument. Every set that concerns an order
+    is applied to it, so the most restrictive wins.
+    """
+    DeleteLimitSet: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.DeleteLimitSetRequest, _risk_service_pb2.DeleteLimitSetResponse]
+    """Takes a limit set away."""
     HaltTrading: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.HaltTradingRequest, _risk_service_pb2.HaltTradingResponse]
-    """Stops new risk for an account, an owner or everything, until it is resumed. In force when the call returns;
+    """Stops new risk for any node, from one strategy to everything, until it is resumed. In force when the call returns;
     survives restarts.
     """
     ResumeTrading: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ResumeTradingRequest, _risk_service_pb2.ResumeTradingResponse]
     """Ends a halt of the same scope. A narrower or wider halt stays."""
+    ListHalts: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ListHaltsRequest, _risk_service_pb2.ListHaltsResponse]
+    """Lists the halts in force, those of accounts too, newest first."""
+    ListPendingChanges: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ListPendingChangesRequest, _risk_service_pb2.ListPendingChangesResponse]
+    """Lists changes that wait for a second person, newest first; on request also those that no longer do."""
+    ApproveChange: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ApproveChangeRequest, _risk_service_pb2.ApproveChangeResponse]
+    """Carries out a change that somebody else proposed."""
+    RejectChange: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.RejectChangeRequest, _risk_service_pb2.RejectChangeResponse]
+    """Ends a change that waits, without carrying it out. Whoever proposed it may do that too."""
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.ListAlertsRequest, _risk_service_pb2.ListAlertsResponse]
     """Lists alerts, newest first."""
     AcknowledgeAlert: _grpc.UnaryUnaryMultiCallable[_risk_service_pb2.AcknowledgeAlertRequest, _risk_service_pb2.AcknowledgeAlertResponse]
@@ -57,12 +73,28 @@ class RiskServiceAsyncStub(RiskServiceStub):
     """Shows an account's limits, how much of each is used, and which protections are off."""
     SetRiskLimits: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.SetRiskLimitsRequest, _risk_service_pb2.SetRiskLimitsResponse]  # type: ignore[assignment]
     """Changes an account's limits."""
+    ListLimitSets: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListLimitSetsRequest, _risk_service_pb2.ListLimitSetsResponse]  # type: ignore[assignment]
+    """Lists limit sets, and how much of each is used."""
+    PutLimitSet: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.PutLimitSetRequest, _risk_service_pb2.PutLimitSetResponse]  # type: ignore[assignment]
+    """Sets the limits of a node of the tree house, owner, account, strategy, instrument. Every set that concerns an order
+    is applied to it, so the most restrictive wins.
+    """
+    DeleteLimitSet: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.DeleteLimitSetRequest, _risk_service_pb2.DeleteLimitSetResponse]  # type: ignore[assignment]
+    """Takes a limit set away."""
     HaltTrading: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.HaltTradingRequest, _risk_service_pb2.HaltTradingResponse]  # type: ignore[assignment]
-    """Stops new risk for an account, an owner or everything, until it is resumed. In force when the call returns;
+    """Stops new risk for any node, from one strategy to everything, until it is resumed. In force when the call returns;
     survives restarts.
     """
     ResumeTrading: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ResumeTradingRequest, _risk_service_pb2.ResumeTradingResponse]  # type: ignore[assignment]
     """Ends a halt of the same scope. A narrower or wider halt stays."""
+    ListHalts: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListHaltsRequest, _risk_service_pb2.ListHaltsResponse]  # type: ignore[assignment]
+    """Lists the halts in force, those of accounts too, newest first."""
+    ListPendingChanges: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListPendingChangesRequest, _risk_service_pb2.ListPendingChangesResponse]  # type: ignore[assignment]
+    """Lists changes that wait for a second person, newest first; on request also those that no longer do."""
+    ApproveChange: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ApproveChangeRequest, _risk_service_pb2.ApproveChangeResponse]  # type: ignore[assignment]
+    """Carries out a change that somebody else proposed."""
+    RejectChange: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.RejectChangeRequest, _risk_service_pb2.RejectChangeResponse]  # type: ignore[assignment]
+    """Ends a change that waits, without carrying it out. Whoever proposed it may do that too."""
     ListAlerts: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.ListAlertsRequest, _risk_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
     """Lists alerts, newest first."""
     AcknowledgeAlert: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.AcknowledgeAlertRequest, _risk_service_pb2.AcknowledgeAlertResponse]  # type: ignore[assignment]
@@ -88,12 +120,38 @@ class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes an account's limits."""
 
     @_abc_1.abstractmethod
+    def ListLimitSets(
+        self,
+        request: _risk_service_pb2.ListLimitSetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.ListLimitSetsResponse, _abc.Awaitable[_risk_service_pb2.ListLimitSetsResponse]]:
+        """Lists limit sets, and how much of each is used."""
+
+    @_abc_1.abstractmethod
+    def PutLimitSet(
+        self,
+        request: _risk_service_pb2.PutLimitSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.PutLimitSetResponse, _abc.Awaitable[_risk_service_pb2.PutLimitSetResponse]]:
+        """Sets the limits of a node of the tree house, owner, account, strategy, instrument. Every set that concerns an order
+        is applied to it, so the most restrictive wins.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteLimitSet(
+        self,
+        request: _risk_service_pb2.DeleteLimitSetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.DeleteLimitSetResponse, _abc.Awaitable[_risk_service_pb2.DeleteLimitSetResponse]]:
+        """Takes a limit set away."""
+
+    @_abc_1.abstractmethod
     def HaltTrading(
         self,
         request: _risk_service_pb2.HaltTradingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_risk_service_pb2.HaltTradingResponse, _abc.Awaitable[_risk_service_pb2.HaltTradingResponse]]:
-        """Stops new risk for an account, an owner or everything, until it is resumed. In force when the call returns;
+        """Stops new risk for any node, from one strategy to everything, until it is resumed. In force when the call returns;
         survives restarts.
         """
 
@@ -104,6 +162,38 @@ class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_risk_service_pb2.ResumeTradingResponse, _abc.Awaitable[_risk_service_pb2.ResumeTradingResponse]]:
         """Ends a halt of the same scope. A narrower or wider halt stays."""
+
+    @_abc_1.abstractmethod
+    def ListHalts(
+        self,
+        request: _risk_service_pb2.ListHaltsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.ListHaltsResponse, _abc.Awaitable[_risk_service_pb2.ListHaltsResponse]]:
+        """Lists the halts in force, those of accounts too, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListPendingChanges(
+        self,
+        request: _risk_service_pb2.ListPendingChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.ListPendingChangesResponse, _abc.Awaitable[_risk_service_pb2.ListPendingChangesResponse]]:
+        """Lists changes that wait for a second person, newest first; on request also those that no longer do."""
+
+    @_abc_1.abstractmethod
+    def ApproveChange(
+        self,
+        request: _risk_service_pb2.ApproveChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.ApproveChangeResponse, _abc.Awaitable[_risk_service_pb2.ApproveChangeResponse]]:
+        """Carries out a change that somebody else proposed."""
+
+    @_abc_1.abstractmethod
+    def RejectChange(
+        self,
+        request: _risk_service_pb2.RejectChangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_service_pb2.RejectChangeResponse, _abc.Awaitable[_risk_service_pb2.RejectChangeResponse]]:
+        """Ends a change that waits, without carrying it out. Whoever proposed it may do that too."""
 
     @_abc_1.abstractmethod
     def ListAlerts(

@@ -489,6 +489,7 @@ class Order(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     REDUCE_ONLY_FIELD_NUMBER: _builtins.int
     POSITION_SIDE_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """Instrument."""
     side: Global___Side.ValueType
@@ -501,6 +502,8 @@ class Order(_message.Message):
     """True: may only reduce the position. It then needs no margin."""
     position_side: Global___PositionSide.ValueType
     """Position meant. UNSPECIFIED on a one-way account."""
+    strategy: _builtins.str
+    """Strategy that it belongs to, 1 to 64 characters of [A-Za-z0-9_.:-]. Empty: none."""
     def __init__(
         self,
         *,
@@ -510,16 +513,77 @@ class Order(_message.Message):
         price: _builtins.str | None = ...,
         reduce_only: _builtins.bool = ...,
         position_side: Global___PositionSide.ValueType = ...,
+        strategy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "reduce_only", b"reduce_only", "side", b"side", "symbol", b"symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "reduce_only", b"reduce_only", "side", b"side", "strategy", b"strategy", "symbol", b"symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
     _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
 
 Global___Order: _TypeAlias = Order  # noqa: Y015
+
+@_typing.final
+class Scope(_message.Message):
+    """What a limit or a halt concerns: everything that matches all the fields given. None given: the whole house."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Accounts of this owner. Empty: of any."""
+    account_id: _builtins.str
+    """This account. Empty: any."""
+    strategy: _builtins.str
+    """Orders and fills of this strategy. Empty: of any, and of none."""
+    symbol: _builtins.str
+    """This instrument. Empty: any."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        strategy: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "owner", b"owner", "strategy", b"strategy", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scope: _TypeAlias = Scope  # noqa: Y015
+
+@_typing.final
+class StrategyQuantity(_message.Message):
+    """What of a position was traded by one strategy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    strategy: _builtins.str
+    """Strategy."""
+    quantity: _builtins.str
+    """Quantity in contracts; positive is long, negative short."""
+    def __init__(
+        self,
+        *,
+        strategy: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StrategyQuantity: _TypeAlias = StrategyQuantity  # noqa: Y015
 
 @_typing.final
 class Mark(_message.Message):
@@ -599,6 +663,7 @@ class Position(_message.Message):
     OPEN_TIME_FIELD_NUMBER: _builtins.int
     VENUE_LIQUIDATION_PRICE_FIELD_NUMBER: _builtins.int
     VENUE_LIQUIDATION_PRICE_PROVENANCE_FIELD_NUMBER: _builtins.int
+    STRATEGIES_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account that holds it."""
     symbol: _builtins.str
@@ -643,6 +708,10 @@ class Position(_message.Message):
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When the position was opened."""
 
+    @_builtins.property
+    def strategies(self) -> _containers.RepeatedCompositeFieldContainer[Global___StrategyQuantity]:
+        """What each strategy has traded of it, by name. What belongs to none is left out."""
+
     def __init__(
         self,
         *,
@@ -666,10 +735,11 @@ class Position(_message.Message):
         open_time: _timestamp_pb2.Timestamp | None = ...,
         venue_liquidation_price: _builtins.str | None = ...,
         venue_liquidation_price_provenance: Global___Provenance.ValueType = ...,
+        strategies: _abc.Iterable[Global___StrategyQuantity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "_venue_liquidation_price", b"_venue_liquidation_price", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "unrealized_pnl", b"unrealized_pnl", "venue_liquidation_price", b"venue_liquidation_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "_venue_liquidation_price", b"_venue_liquidation_price", "account_id", b"account_id", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "entry_price", b"entry_price", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "margin_mode", b"margin_mode", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "position_side", b"position_side", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "venue_liquidation_price", b"venue_liquidation_price", "venue_liquidation_price_provenance", b"venue_liquidation_price_provenance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price", "_distance_to_liquidation", b"_distance_to_liquidation", "_initial_margin", b"_initial_margin", "_isolated_margin", b"_isolated_margin", "_liquidation_price", b"_liquidation_price", "_maintenance_margin", b"_maintenance_margin", "_mark_price", b"_mark_price", "_notional", b"_notional", "_unrealized_pnl", b"_unrealized_pnl", "_venue_liquidation_price", b"_venue_liquidation_price", "account_id", b"account_id", "bankruptcy_price", b"bankruptcy_price", "distance_to_liquidation", b"distance_to_liquidation", "entry_price", b"entry_price", "initial_margin", b"initial_margin", "isolated_margin", b"isolated_margin", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "maintenance_margin", b"maintenance_margin", "margin_mode", b"margin_mode", "mark_price", b"mark_price", "notional", b"notional", "open_time", b"open_time", "position_side", b"position_side", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "strategies", b"strategies", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "venue_liquidation_price", b"venue_liquidation_price", "venue_liquidation_price_provenance", b"venue_liquidation_price_provenance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bankruptcy_price: _TypeAlias = _typing.Literal["bankruptcy_price"]  # noqa: Y015
     _WhichOneofArgType__bankruptcy_price: _TypeAlias = _typing.Literal["_bankruptcy_price", b"_bankruptcy_price"]  # noqa: Y015
@@ -916,6 +986,7 @@ class Fill(_message.Message):
     FEE_ASSET_FIELD_NUMBER: _builtins.int
     REALIZED_PNL_FIELD_NUMBER: _builtins.int
     FILL_TIME_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     fill_id: _builtins.str
     """The venue's trade id."""
     symbol: _builtins.str
@@ -934,6 +1005,8 @@ class Fill(_message.Message):
     """Asset of the fee. Empty when there was none."""
     realized_pnl: _builtins.str
     """PnL that it realized, without the fee, in settlement currency; 0 when it only opened."""
+    strategy: _builtins.str
+    """Strategy that it belongs to. Empty: none."""
     @_builtins.property
     def fill_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened at the venue."""
@@ -951,10 +1024,11 @@ class Fill(_message.Message):
         fee_asset: _builtins.str = ...,
         realized_pnl: _builtins.str = ...,
         fill_time: _timestamp_pb2.Timestamp | None = ...,
+        strategy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fill_time", b"fill_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fee", b"fee", "fee_asset", b"fee_asset", "fill_id", b"fill_id", "fill_time", b"fill_time", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "side", b"side", "symbol", b"symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fee", b"fee", "fee_asset", b"fee_asset", "fill_id", b"fill_id", "fill_time", b"fill_time", "position_side", b"position_side", "price", b"price", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "side", b"side", "strategy", b"strategy", "symbol", b"symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

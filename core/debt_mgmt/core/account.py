@@ -84,6 +84,7 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     client_order_id: str = ""
     order_id: str = ""
     """The venue's id, once the order was seen there: it is held until the venue no longer has the order."""
+    strategy: str = ""
 
 
 class TimeInForce(StrEnum):

@@ -27,7 +27,7 @@ class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
     """Base of all commands; its JSON form is what a repeated request id is compared with."""
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """An order to be checked. `quantity` unsigned in contracts; `price` None is a market order, counted at the mark."""
 
     symbol: str
@@ -36,6 +36,7 @@ class Order(msgspec.Struct, frozen=True):
     price: Decimal | None = None
     reduce_only: bool = False
     position_side: PositionSide = PositionSide.NET
+    strategy: str = ""
 
 
 class CreateAccount(Command, frozen=True):
@@ -71,7 +72,7 @@ class ResetFunds(Command, frozen=True, omit_defaults=True):
     slot: datetime | None = None
 
 
-class ReserveMargin(Command, frozen=True):
+class ReserveMargin(Command, frozen=True, omit_defaults=True):
     order: Order
     time_to_live: timedelta | None = None
     client_order_id: str = ""
@@ -123,6 +124,8 @@ class RecordFill(Command, frozen=True):
     plan_id: str = ""
     step: int = 0
     filled_at: datetime | None = None
+    strategy: str = ""
+    """Empty: that of the reservation it fills, or none."""
 
 
 class ClosePosition(Command, frozen=True):

@@ -16,6 +16,9 @@ from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, judged, opening, reading, verdict
+from debt_mgmt.server.rpc.changes import Changes
+from debt_mgmt.server.rpc.halts import Halts
+from debt_mgmt.server.rpc.limit_sets import LimitSets
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
 from debt_mgmt.server.rpc.protections import breakers, limits_in_force, protections
@@ -38,7 +41,7 @@ SEVERITY_RANK = {severity: rank for rank, severity in enumerate(Severity)}
 SECONDS_MOST = timedelta(days=365)
 
 
-class RiskService:
+class RiskService(LimitSets, Halts, Changes):
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
 
