@@ -18,6 +18,7 @@ from benchmarks.servers import workplace
 
 BENCHMARKS: dict[str, Callable[[Bench], list[Figure]]] = {
     "check": calls.check_order,
+    "guarded": calls.check_order_guarded,
     "batch": calls.batch_check_orders,
     "stream": calls.stream_check_orders,
     "reserve": calls.reserve_margin,

@@ -1,6 +1,6 @@
 """What every benchmark is given: how long to measure, the load generator, and the servers that are measured."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -68,13 +68,21 @@ class Bench:
     @property
     def service(self) -> Server:
         """The real service, with marks and with accounts that hold three positions each."""
-        if "service" not in self.running:
-            server = self.closing.enter_context(servers.service(self.folder / "service"))
-            with books(server.target) as filling:
+        return self.filled("service", servers.NO_MORE)
+
+    @property
+    def guarded(self) -> Server:
+        """The same with everything on that a team would switch on."""
+        return self.filled("guarded", servers.EVERYTHING_ON)
+
+    def filled(self, name: str, settings: Mapping[str, str]) -> Server:
+        if name not in self.running:
+            server = self.closing.enter_context(servers.service(self.folder / name, settings=settings))
+            with books(server.target, server.token) as filling:
                 filling.mark(PRICES)
                 filling.open(self.account_ids, HELD, PRICES, CAPITAL)
-            self.running["service"] = server
-        return self.running["service"]
+            self.running[name] = server
+        return self.running[name]
 
     @property
     def echo(self) -> Server:
@@ -91,10 +99,10 @@ class Bench:
         with books(self.service.target) as filling:
             yield filling
 
-    def probe(self, method: str, requests: Path, mode: str = "unary", streams: int = 1) -> float:
+    def probe(self, server: Server, method: str, requests: Path, mode: str = "unary", streams: int = 1) -> float:
         """Mean bytes of the service's answers to these requests."""
         return self.load.run(
-            self.service.target, method, requests, mode=mode, streams=streams, seconds=0.2, warm_up=0.1
+            server.target, method, requests, mode=mode, streams=streams, seconds=0.2, warm_up=0.1, token=server.token
         ).response_bytes
 
 
@@ -132,24 +140,24 @@ class Side:
 
 
 class Comparison:
-    """The service and the echo under the same load in turn."""
+    """The service and the echo under the same load in turn; the echo gets the headers that the service gets."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, server: Server | None = None) -> None:
         self.bench = bench
-        self.ours, self.theirs = Side(bench.service), Side(bench.echo)
+        self.ours, self.theirs = Side(server or bench.service), Side(bench.echo)
         self.pair = Pair([], [])
 
     def run(
         self, method: str, requests: Path, kind: str, *, mode: str = "unary", in_flight: int = 64, streams: int = 1
     ) -> "Comparison":
         bench = self.bench
-        answers = bench.probe(method, requests, mode, streams)
+        answers = bench.probe(self.ours.server, method, requests, mode, streams)
 
         def measure(side: Side, name: str) -> float:
             before = side.server.cpu_seconds()
             report = bench.load.run(
                 side.server.target, name, requests, mode=mode, in_flight=in_flight, streams=streams,
-                seconds=bench.sizes.seconds, warm_up=bench.sizes.warm_up,
+                seconds=bench.sizes.seconds, warm_up=bench.sizes.warm_up, token=self.ours.server.token,
             )  # fmt: skip
             return side.note(report, side.server.cpu_seconds() - before)
 

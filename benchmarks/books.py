@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -105,9 +106,32 @@ class Books:
 
 
 @contextmanager
-def books(target: str) -> Iterator[Books]:
+def books(target: str, token: str = "") -> Iterator[Books]:
     with grpc.insecure_channel(target) as channel:
-        yield Books(channel)
+        yield Books(grpc.intercept_channel(channel, Signed(token)) if token else channel)
+
+
+class Signed(grpc.UnaryUnaryClientInterceptor, grpc.StreamUnaryClientInterceptor):
+    """Sends a token with every call."""
+
+    def __init__(self, token: str) -> None:
+        self.headers = (("authorization", f"Bearer {token}"),)
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(self.signed(client_call_details), request)
+
+    def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return continuation(self.signed(client_call_details), request_iterator)
+
+    def signed(self, details: Any) -> SimpleNamespace:
+        return SimpleNamespace(
+            method=details.method,
+            timeout=details.timeout,
+            metadata=self.headers,
+            credentials=details.credentials,
+            wait_for_ready=details.wait_for_ready,
+            compression=details.compression,
+        )
 
 
 def marks_request(prices: dict[str, str], *, settle: bool = False) -> market_service_pb2.PublishMarksRequest:

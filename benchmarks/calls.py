@@ -54,6 +54,23 @@ def check_order(bench: Bench) -> list[Figure]:
     ]
 
 
+def check_order_guarded(bench: Bench) -> list[Figure]:
+    """Unary CheckOrder as for a team: tokens, quotas, metrics, one call in a hundred traced, and the audit."""
+    requests = bench.load.requests(checks(bench.account_ids, 2000))
+    server = bench.guarded
+    found = Comparison(bench, server).run(f"{MARGIN}/CheckOrder", requests, echo.UNARY, in_flight=IN_FLIGHT)
+    return [
+        Figure(
+            name="CheckOrder, everything on",
+            value=found.pair.ratio,
+            unit="× echo",
+            target=at_least(0.70),
+            said=f"tokens, quotas, metrics, traces of 1 %, audit: {found.said('calls')}",
+            details=found.details(),
+        )
+    ]
+
+
 def reserve_margin(bench: Bench) -> list[Figure]:
     """Durable ReserveMargin on embedded PostgreSQL with fsync, 64 calls in flight over many accounts on all shards.
 
@@ -192,7 +209,7 @@ def batch_check_orders(bench: Bench) -> list[Figure]:
         batches_of("SEQUENTIAL, half with a limit price", wire.BATCH_MODE_SEQUENTIAL, 0.5, None),
     ]
     small = bench.load.requests(checks(bench.account_ids, 1000))
-    small_answer = bench.probe(f"{MARGIN}/CheckOrder", small)
+    small_answer = bench.probe(bench.service, f"{MARGIN}/CheckOrder", small)
 
     def bare() -> float:
         return bench.load.run(
@@ -243,7 +260,7 @@ def watch_margin(bench: Bench) -> list[Figure]:
         thread = threading.Thread(target=lambda: filling.market.PublishMarks(moving()), name="marks")
         thread.start()
         try:
-            answers = bench.probe(f"{MARGIN}/WatchMargin", requests, "watch")
+            answers = bench.probe(bench.service, f"{MARGIN}/WatchMargin", requests, "watch")
 
             def measure(side: Side, method: str) -> float:
                 before = side.server.cpu_seconds()

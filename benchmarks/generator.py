@@ -72,6 +72,7 @@ class Generator:
         warm_up: float = 0.2,
         once: bool = False,
         responses: Path | None = None,
+        token: str = "",
     ) -> Report:
         """Call for so many seconds, after a time to warm up; `once` ends with the last request. Raises LoadError."""
         arguments = [
@@ -81,6 +82,8 @@ class Generator:
         ]  # fmt: skip
         if once:
             arguments.append("-once")
+        if token:
+            arguments += ["-token", token]
         if responses is not None:
             arguments += ["-responses", str(responses)]
         with machine.on(machine.OTHER_CPUS):

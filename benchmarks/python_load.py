@@ -24,6 +24,7 @@ class Load:
     def __init__(self, options: argparse.Namespace, channels: list[grpc.aio.Channel]) -> None:
         self.options = options
         self.channels = channels
+        self.metadata = [("authorization", f"Bearer {options.token}")] if options.token else None
         self.requests = read_frames(options.requests)
         self.responses = [b""] * len(self.requests)
         self.started_at = time.perf_counter() + options.warm_up
@@ -59,7 +60,7 @@ class Load:
         try:
             while (number := self.take()) is not None:
                 began = time.perf_counter()
-                response = await call(self.requests[number], timeout=CALL_SECONDS)
+                response = await call(self.requests[number], timeout=CALL_SECONDS, metadata=self.metadata)
                 self.answered(began, response)
                 self.responses[number] = response
         except grpc.RpcError as error:
@@ -75,14 +76,14 @@ class Load:
 
         try:
             call: Any = channel.stream_stream(self.options.method)
-            async for response in call(sending()):
+            async for response in call(sending(), metadata=self.metadata):
                 self.answered(sent.get_nowait(), response)
         except grpc.RpcError as error:
             self.failed(error)
 
     async def watch(self, channel: grpc.aio.Channel, number: int) -> None:
         method: Any = channel.unary_stream(self.options.method)
-        call = method(self.requests[number % len(self.requests)])
+        call = method(self.requests[number % len(self.requests)], metadata=self.metadata)
         try:
             async with asyncio.timeout(self.ends_at - time.perf_counter()):
                 async for response in call:
@@ -124,6 +125,7 @@ async def main() -> None:
     read.add_argument("-method", required=True)
     read.add_argument("-requests", type=Path, required=True)
     read.add_argument("-responses", type=Path)
+    read.add_argument("-token", default="")
     read.add_argument("-mode", choices=["unary", "stream", "watch"], default="unary")
     read.add_argument("-in-flight", type=int, default=1)
     read.add_argument("-streams", type=int, default=1)

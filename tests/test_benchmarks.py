@@ -15,7 +15,7 @@ def test_every_benchmark_gives_its_figures() -> None:
     found = measure(TINY, list(BENCHMARKS), prefer_go=PROGRAM.exists(), say=lambda text: None)
     assert [one for one in found if isinstance(one, Failure)] == []
     figures = [one for one in found if isinstance(one, Figure)]
-    assert len(figures) == 15
+    assert len(figures) == 16
     assert all(figure.value > 0 for figure in figures), figures
     assert all(figure.said and figure.details for figure in figures)
     assert json.loads(document(found, {"sizes": "tiny"}))["figures"][0]["target"] == ">= 0.75"

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 const callTimeout = 30 * time.Second
@@ -52,6 +53,7 @@ type Report struct {
 // Load is one measurement.
 type Load struct {
 	method      string
+	token       string
 	requests    [][]byte
 	connections []*grpc.ClientConn
 	inFlight    int
@@ -149,7 +151,7 @@ func (load *Load) unary() {
 				}
 				var response []byte
 				began := time.Now()
-				ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+				ctx, cancel := context.WithTimeout(load.context(), callTimeout)
 				err := connection.Invoke(ctx, load.method, &load.requests[number], &response)
 				cancel()
 				if err != nil {
@@ -166,8 +168,16 @@ func (load *Load) unary() {
 	workers.Wait()
 }
 
+// context carries the token, where there is one.
+func (load *Load) context() context.Context {
+	if load.token == "" {
+		return context.Background()
+	}
+	return metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+load.token)
+}
+
 func (load *Load) open(number int) (grpc.ClientStream, context.CancelFunc, error) {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(load.context())
 	description := &grpc.StreamDesc{StreamName: "load", ClientStreams: true, ServerStreams: true}
 	stream, err := load.connection(number).NewStream(ctx, description, load.method)
 	return stream, cancel, err
@@ -350,6 +360,7 @@ func run() error {
 	seconds := flag.Float64("seconds", 1, "how long to measure")
 	warmUp := flag.Float64("warm-up", 0, "how long to call before that")
 	flag.StringVar(&load.method, "method", "", "/package.Service/Method")
+	flag.StringVar(&load.token, "token", "", "token to send with every call")
 	flag.IntVar(&load.inFlight, "in-flight", 1, "calls, or messages of each stream, that wait for their answer")
 	flag.IntVar(&load.streams, "streams", 1, "streams")
 	flag.BoolVar(&load.once, "once", false, "send each request once, and end with the last one")

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from debt_mgmt.server.http import Health, HttpServer
-from debt_mgmt.server.metrics import BUCKETS, Metrics, MetricsSnapshot
+from debt_mgmt.server.latencies import BOUNDS
+from debt_mgmt.server.metrics import Metrics, MetricsSnapshot
 
 QUIET = MetricsSnapshot(
     utilization_max=0.62,
@@ -116,9 +117,9 @@ async def test_calls_are_counted_by_how_long_they_took_and_failures_by_their_cod
     samples = await service.samples()
     buckets = [
         samples[key("api_latency_seconds_bucket", method="MarginService/CheckOrder", le=str(bound))]
-        for bound in (*BUCKETS, "+Inf")
+        for bound in (*BOUNDS, "+Inf")
     ]
-    assert buckets == [2, 2, 2, *[3] * (len(BUCKETS) - 3), 4]
+    assert buckets == [2, 2, 2, *[3] * (len(BOUNDS) - 3), 4]
     assert samples[key("api_latency_seconds_sum", method="MarginService/CheckOrder")] == pytest.approx(7.0039)
     assert samples[key("api_failures_total", method="MarginService/CheckOrder", code="NOT_FOUND")] == 1
 

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from sys import intern
 from typing import Any
 
 import msgspec
 
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import (
+    EMPTY,
+    EMPTY_FIELDS,
     Account,
     Debt,
     DepthTaken,
@@ -74,15 +77,16 @@ def created(event: e.AccountCreated) -> Account:
     account = Account(
         account_id=event.account_id,
         owner=event.owner,
-        broker=event.broker,
+        broker=intern(event.broker),
         environment=event.environment,
-        currency=event.currency,
+        currency=intern(event.currency),
         created_at=event.at,
         position_mode=event.position_mode,
         margin_mode=event.margin_mode,
-        starting_asset=event.starting_asset,
+        starting_asset=intern(event.starting_asset),
         starting_capital=event.starting_capital,
         interval=Interval(event.at, ZERO, event.causes) if event.causes is not None else None,
+        **EMPTY_FIELDS,
     )
     if event.environment is not Environment.SANDBOX:
         account = replace(account, dry_run=event.dry_run, sync=SyncState(), level=RiskLevel.UNKNOWN)
@@ -96,16 +100,16 @@ def after_postings(balances: dict[str, Decimal], postings: tuple[Posting, ...]) 
     changed = dict(balances)
     for posting in postings:
         if posting.ledger == "wallet":
-            changed[posting.asset] = changed.get(posting.asset, ZERO) + posting.amount
+            changed[intern(posting.asset)] = changed.get(posting.asset, ZERO) + posting.amount
     return changed
 
 
 def plus(amounts: dict[str, Decimal], asset: str, amount: Decimal) -> dict[str, Decimal]:
-    return {**amounts, asset: amounts.get(asset, ZERO) + amount} if amount else amounts
+    return {**amounts, intern(asset): amounts.get(asset, ZERO) + amount} if amount else amounts
 
 
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in mapping.items() if name != key}
+    return {name: value for name, value in mapping.items() if name != key} or EMPTY
 
 
 def closed(account: Account, event: e.AccountClosed) -> Account:
@@ -261,12 +265,12 @@ def with_depth_taken(account: Account, event: e.FillRecorded) -> Account:
 def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
     if event.reservation_id in account.orders:
         account = with_depth_taken(with_order_filled(account, event), event)
-    key = position_key(event.symbol, event.position_side)
+    key = intern(position_key(event.symbol, event.position_side))
     if event.position is None:
         positions = without(account.positions, key)
         alerts = without(account.isolated_alerts, key) if key in account.isolated_alerts else account.isolated_alerts
     else:
-        positions = {**account.positions, key: event.position}
+        positions = {**account.positions, key: sharing_symbol(event.position)}
         alerts = account.isolated_alerts
     held = event.position.quantity if event.position is not None else ZERO
     settled = account.funding_settled.get(event.symbol)
@@ -286,6 +290,12 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         fees_paid=plus(account.fees_paid, event.fee_asset, event.fee),
         baselines=baselines,
     )
+
+
+def sharing_symbol(position: Position) -> Position:
+    """The position with the one text of its symbol that all accounts hold."""
+    symbol = intern(position.symbol)
+    return position if symbol is position.symbol else replace(position, symbol=symbol)
 
 
 def leverage_set(account: Account, event: e.LeverageSet) -> Account:

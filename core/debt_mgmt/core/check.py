@@ -28,7 +28,7 @@ LEAST_GAP = Decimal("1E-20")
 """Share of a lot within which the rounding of a division can hide one more lot."""
 
 
-class CheckResult(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True, gc=False):
     """The answer to one order. Amounts in the account's currency; None is unknown.
 
     `margin_required` is what the order adds to margin used, times the house's buffer; that much must be available.
@@ -146,7 +146,7 @@ def fee_estimate(symbol: SymbolView, quantity: Decimal, price: Decimal) -> Decim
     return required(notional(symbol.instrument, quantity, price) * symbol.instrument.taker_fee_rate * symbol.rate)
 
 
-class BriefCheck(msgspec.Struct, frozen=True):
+class BriefCheck(msgspec.Struct, frozen=True, gc=False):
     """What a batch answers for each order: the verdict and what is left, without the working."""
 
     fits: bool

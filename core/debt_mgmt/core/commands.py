@@ -23,11 +23,11 @@ from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import VenueState
 
 
-class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command"):
+class Command(msgspec.Struct, frozen=True, tag=True, tag_field="command", gc=False):
     """Base of all commands; its JSON form is what a repeated request id is compared with."""
 
 
-class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An order to be checked. `quantity` unsigned in contracts; `price` None is a market order, counted at the mark."""
 
     symbol: str

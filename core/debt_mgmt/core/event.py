@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event", kw_only=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="event", kw_only=True, gc=False):
     """Base of all events. The class name is the event's kind in the journal and never changes.
 
     `figures`, where an event has them, show the account after the whole command: a repeat is answered alike.

@@ -15,7 +15,7 @@ from debt_mgmt.core.market import HeldPrice, Mark
 from debt_mgmt.core.settings import RiskSettings
 
 
-class Inputs(msgspec.Struct, frozen=True, omit_defaults=True):
+class Inputs(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The command, every mark that was read for it, and the place in the house's log that it was decided at.
 
     The account is the one that the journal adds up to before the event; the rules stand in the house's log.

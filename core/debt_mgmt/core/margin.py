@@ -49,7 +49,7 @@ class World(msgspec.Struct, frozen=True):
     """By symbol: what assets are valued by instead of the mark. Positions follow the mark."""
 
 
-class PositionFigures(msgspec.Struct, frozen=True):
+class PositionFigures(msgspec.Struct, frozen=True, gc=False):
     """One position at its mark, in the settlement asset; `rate` turns that into the account's currency."""
 
     position: Position
@@ -72,7 +72,7 @@ class PositionFigures(msgspec.Struct, frozen=True):
         return self.position.isolated_margin + self.unrealized_pnl
 
 
-class DebtFigures(msgspec.Struct, frozen=True):
+class DebtFigures(msgspec.Struct, frozen=True, gc=False):
     """One debt; `rate` turns it into the account's currency."""
 
     debt: Debt
@@ -169,7 +169,7 @@ class OrderUse(msgspec.Struct):
         return max(same, other, self.position_margin) - self.position_margin
 
 
-class Summary(msgspec.Struct, frozen=True):
+class Summary(msgspec.Struct, frozen=True, gc=False):
     """An account at the present marks, in its currency, exact. Unknown where `missing` names what has no price.
 
     equity = collateral value of the wallet (isolated margin taken out) + unrealised PnL of cross positions − debts

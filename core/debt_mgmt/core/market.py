@@ -11,7 +11,7 @@ from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.money import ONE, ZERO
 
 
-class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The price used for margin, where it came from, the venue's time and ours."""
 
     symbol: str
@@ -26,7 +26,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         return (at - self.received_at).total_seconds()
 
 
-class HeldPrice(msgspec.Struct, frozen=True):
+class HeldPrice(msgspec.Struct, frozen=True, gc=False):
     """A price that assets are valued by while a print that deviates from it waits to be confirmed."""
 
     mark: Mark

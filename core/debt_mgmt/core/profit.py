@@ -12,7 +12,7 @@ from debt_mgmt.core.money import ZERO
 HOUR = timedelta(hours=1)
 
 
-class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
+class Causes(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What changed equity besides prices, in the account's currency when it happened; what raised it is positive."""
 
     funding: Decimal = ZERO
@@ -30,14 +30,14 @@ class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def plus(self, other: "Causes") -> "Causes":
         return Causes(
-            self.funding + other.funding,
-            self.interest + other.interest,
-            self.fees + other.fees,
-            self.transfers + other.transfers,
-            self.liquidation_cost + other.liquidation_cost,
-            self.realized + other.realized,
+            added(self.funding, other.funding),
+            added(self.interest, other.interest),
+            added(self.fees, other.fees),
+            added(self.transfers, other.transfers),
+            added(self.liquidation_cost, other.liquidation_cost),
+            added(self.realized, other.realized),
             self.unpriced or other.unpriced,
-            self.synced + other.synced,
+            added(self.synced, other.synced),
         )
 
     @property
@@ -48,7 +48,12 @@ class Causes(msgspec.Struct, frozen=True, omit_defaults=True):
 NOTHING = Causes()
 
 
-class Interval(msgspec.Struct, frozen=True, omit_defaults=True):
+def added(amount: Decimal, more: Decimal) -> Decimal:
+    """The sum; the amount itself where nothing is added, so that the zeros of all accounts are one."""
+    return amount + more if more else amount
+
+
+class Interval(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The interval of an account's history that is under way."""
 
     started_at: datetime

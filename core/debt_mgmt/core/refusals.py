@@ -61,7 +61,7 @@ class Reason(StrEnum):
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
 
 
-class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
+class Violation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One rule that was broken: what was asked (`value`), what is allowed (`limit`) and what is left (`headroom`)."""
 
     reason: Reason

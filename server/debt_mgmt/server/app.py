@@ -392,8 +392,9 @@ async def serve(
     names = []
     for file, make in services.items():
         for service in file.services_by_name.values():
-            server.add_generic_rpc_handlers((guard.handlers(service, with_past(service, make, engine)),))
+            guard.add(service, with_past(service, make, engine))
             names.append(service.full_name)
+    server.add_generic_rpc_handlers((guard.directory,))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if settings.server.reflection:

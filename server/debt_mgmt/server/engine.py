@@ -12,7 +12,7 @@ import msgspec
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account, RiskLevel
+from debt_mgmt.core.account import Account, RiskLevel, sharing
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house
@@ -54,7 +54,7 @@ REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
 COLLATERAL_DEVIATION = Decimal("0.10")
 COLLATERAL_HOLD = timedelta(seconds=5)
-STATE_VERSION = "3"
+STATE_VERSION = "4"
 
 
 class PublishOutcome(msgspec.Struct, frozen=True):
@@ -161,7 +161,7 @@ class Engine:
                 self.journal,
                 self.deciding.account,
                 apply,
-                Codec(e.AccountEvent, Account, fact_id_of),
+                Codec(e.AccountEvent, Account, fact_id_of, sharing),
                 self.clock,
                 on_commit=lambda changes, number=number: self.committed(number, changes),  # type: ignore[misc]
                 epoch=epoch,

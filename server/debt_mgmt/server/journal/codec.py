@@ -16,10 +16,16 @@ class Codec(Generic[Entity, Event]):
     """
 
     def __init__(
-        self, event_type: Any, entity_type: type[Entity], fact_id: Callable[[Event], str] = lambda event: ""
+        self,
+        event_type: Any,
+        entity_type: type[Entity],
+        fact_id: Callable[[Event], str] = lambda event: "",
+        sharing: Callable[[Entity], Entity] = lambda entity: entity,
     ) -> None:
         self.fact_id = fact_id
         """The id of what an event tells of, where that counts once however often it is told; else empty."""
+        self.sharing = sharing
+        """Makes an entity that was read hold what many have in common only once."""
         self._encoder = msgspec.json.Encoder(order="deterministic")
         self._events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(event_type)
         self._entities: msgspec.json.Decoder[Entity] = msgspec.json.Decoder(entity_type)
@@ -38,4 +44,4 @@ class Codec(Generic[Entity, Event]):
         return self._encoder.encode(entity)
 
     def decode_entity(self, body: bytes | msgspec.Raw) -> Entity:
-        return self._entities.decode(body)
+        return self.sharing(self._entities.decode(body))

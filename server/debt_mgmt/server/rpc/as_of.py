@@ -65,12 +65,13 @@ def looking_back(method: MethodDescriptor, now: Handler, make: "Callable[[Any], 
             raise InvalidRequest([(AS_OF, f"{method.name} is about the present: it can't be asked as of another time")])
         return now(request, call)
 
-    async def answer(request: Any, call: Any) -> Any:
-        text = asked(call)
-        if text is None:
-            return await now(request, call)
+    async def then(text: str, request: Any, call: Any) -> Any:
         past = await past_of(engine, text, getattr(request, "account_id", ""), call.actor)
         return await getattr(make(past), method.name)(request, call)
+
+    def answer(request: Any, call: Any) -> Any:
+        text = asked(call)
+        return now(request, call) if text is None else then(text, request, call)
 
     return answer if name in ANSWERED else of_now_only
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, NoReturn, Protocol
 
@@ -36,11 +37,14 @@ QUIET_SECONDS_MOST = 1.0
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
+HEADERS: ContextVar[Metadata] = ContextVar("headers", default=())
+"""The headers of the call that gRPC is carrying out. It tells them when it looks for the method, and again only on
+request, at some cost."""
+
 
 class Transport(Protocol):
     """What carries a call: the context of gRPC, or what stands for it where a call comes another way."""
 
-    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]] | None: ...
     def peer(self) -> str: ...
     def time_remaining(self) -> float | None: ...
 
@@ -85,9 +89,9 @@ class Call:
 class GuardedMethod:
     """One method behind the guard, to be called by whatever carries calls.
 
-    `answer(request, context)` awaits the response of a method with one, `stream(request, context)` iterates over the
-    responses of one with several; the request of a client's stream is an iterator of messages. Both do all that the
-    guard does and raise what went wrong; `Guard.status(name, error)` makes a status of that.
+    `answer(request, transport, headers)` awaits the response of a method with one, `stream` with the same arguments
+    iterates over the responses of one with several; the request of a client's stream is an iterator of messages. Both
+    do all that the guard does and raise what went wrong; `Guard.status(name, error)` makes a status of that.
     """
 
     __slots__ = ("answer", "descriptor", "name", "rules", "stream")
@@ -96,8 +100,19 @@ class GuardedMethod:
         self.name = name
         self.descriptor = descriptor
         self.rules = rules
-        self.answer: Callable[[Any, Transport], Any]
-        self.stream: Callable[[Any, Transport], AsyncIterator[Any]]
+        self.answer: Callable[[Any, Transport, Metadata], Any]
+        self.stream: Callable[[Any, Transport, Metadata], AsyncIterator[Any]]
+
+
+class Directory(grpc.GenericRpcHandler):
+    """Every method of every service, found in one step."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        HEADERS.set(handler_call_details.invocation_metadata or ())
+        return self.handlers.get(handler_call_details.method)
 
 
 class Guard:
@@ -120,6 +135,7 @@ class Guard:
         """None: calls are not traced, which costs them nothing."""
         self.methods: dict[str, GuardedMethod] = {}
         """By service and method, as MarginService/CheckOrder."""
+        self.directory = Directory()
         self.draining = False
         self.running = 0
         """Calls that are being answered."""
@@ -149,13 +165,11 @@ class Guard:
         if self.draining:
             raise Fault(FaultReason.DRAINING, "the service is shutting down: nothing was done")
 
-    def handlers(self, service: ServiceDescriptor, implementation: object) -> grpc.GenericRpcHandler:
+    def add(self, service: ServiceDescriptor, implementation: object) -> None:
         """Every method of the contract, wrapped; a method that the implementation lacks is a bug found at start."""
-        methods = {
-            method.name: self.handler(service, method, getattr(implementation, method.name))
-            for method in service.methods
-        }
-        return grpc.method_handlers_generic_handler(service.full_name, methods)
+        for method in service.methods:
+            handler = self.handler(service, method, getattr(implementation, method.name))
+            self.directory.handlers[f"/{service.full_name}/{method.name}"] = handler
 
     def handler(
         self, service: ServiceDescriptor, method: MethodDescriptor, implementation: Callable[..., Any]
@@ -179,13 +193,13 @@ class Guard:
             return grpc.stream_unary_rpc_method_handler(answering, read, write)
         return grpc.unary_unary_rpc_method_handler(answering, read, write)
 
-    def identify(self, name: str, context: Transport, metadata: Metadata | None = None) -> Identity:
+    def identify(self, name: str, context: Transport, metadata: Metadata) -> Identity:
         """Who calls. Raises Fault UNAUTHENTICATED."""
         authentication = self.authentication
         if authentication is None:
             return LOCAL_IDENTITY
         header: Any = None
-        for key, value in context.invocation_metadata() or () if metadata is None else metadata:
+        for key, value in metadata:
             if key == HEADER:
                 header = value
                 break
@@ -197,7 +211,7 @@ class Guard:
 
     def answering(
         self, method: GuardedMethod, implementation: Callable[..., Any], mutation: bool
-    ) -> Callable[[Any, Transport], Any]:
+    ) -> Callable[[Any, Transport, Metadata], Any]:
         """The whole way of a call with one answer."""
         name, allow = method.name, method.rules.allow
         observe = self.metrics.observer(name)
@@ -205,9 +219,7 @@ class Guard:
         limit = self.quotas.limiter(method.descriptor)
         default = self.default_deadline_seconds
 
-        async def carried_out(request: Any, call: Call) -> Any:
-            if not mutation:
-                return await implementation(request, call)
+        async def in_time(request: Any, call: Call) -> Any:
             left = call.context.time_remaining()
             if left is None:
                 async with asyncio.timeout(default):
@@ -216,15 +228,16 @@ class Guard:
                 raise Fault(FaultReason.DEADLINE_EXPIRED, "the deadline had passed before anything was done")
             return await implementation(request, call)
 
-        way = carried_out if self.tracing is None else self.tracing.around(name, carried_out)
+        way = in_time if mutation else implementation
+        if self.tracing is not None:
+            way = self.tracing.around(name, way)
 
-        async def answer(request: Any, context: Transport) -> Any:
+        async def answer(request: Any, context: Transport, metadata: Metadata) -> Any:
             started = perf_counter()
             ASKED.set(request)
             self.begin()
             try:
                 self.admit()
-                metadata = tuple(context.invocation_metadata() or ())
                 identity = identify(name, context, metadata)
                 if isinstance(request, DecodeError):
                     raise unreadable()
@@ -242,17 +255,16 @@ class Guard:
 
     def streaming(
         self, method: GuardedMethod, implementation: Callable[..., AsyncIterator[Any]]
-    ) -> Callable[[Any, Transport], AsyncIterator[Any]]:
+    ) -> Callable[[Any, Transport, Metadata], AsyncIterator[Any]]:
         """The whole way of a call with a stream of answers."""
         name, allow = method.name, method.rules.allow
         observe = self.metrics.observer(name)
 
-        async def stream(request: Any, context: Transport) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: Transport, metadata: Metadata) -> AsyncIterator[Any]:
             started = perf_counter()
             self.begin()
             try:
                 self.admit()
-                metadata = tuple(context.invocation_metadata() or ())
                 identity = self.identify(name, context, metadata)
                 if isinstance(request, DecodeError):
                     raise unreadable()
@@ -273,7 +285,7 @@ class Guard:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
-                return await answer(request, context)
+                return await answer(request, context, HEADERS.get())
             except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 await self.end(method.name, context, error)
 
@@ -283,7 +295,7 @@ class Guard:
         stream = method.stream
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            responses = stream(request, context)
+            responses = stream(request, context, HEADERS.get())
             try:
                 async for response in responses:
                     yield response

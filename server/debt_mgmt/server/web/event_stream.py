@@ -33,7 +33,7 @@ class EventStream:
         """Stream until the service or the reader ends it. A reader that is slow is waited for: changes merge."""
         if resumed := request.headers.get(LAST_EVENT):
             message.resume_token = resumed
-        responses = self.method.stream(message, transport)
+        responses = self.method.stream(message, transport, transport.headers())
         waiting = asyncio.ensure_future(following(responses))
         try:
             await asyncio.wait({waiting}, timeout=FIRST_SECONDS)

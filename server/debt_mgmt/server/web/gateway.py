@@ -72,7 +72,9 @@ class Gateway:
         try:
             check_page(request, anyone=self.guard.authentication is None, loopback=self.loopback)
             transport = HttpTransport(request)
-            self.guard.identify(name, transport)  # again later, at no cost: before, nothing of the body is read
+            self.guard.identify(
+                name, transport, transport.headers()
+            )  # again later, at no cost: before, nothing of the body is read
             return await work(transport)
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
@@ -86,7 +88,7 @@ class Gateway:
         """The response of the method, in the caller's time."""
         asked: Any = only(message) if method.descriptor.client_streaming else message
         async with asyncio.timeout(transport.time_remaining()):
-            return await method.answer(asked, transport)
+            return await method.answer(asked, transport, transport.headers())
 
     async def read(self, request: web.Request, method: MethodDescriptor) -> Message:
         """The request message. Raises InvalidRequest."""
@@ -134,7 +136,8 @@ class Gateway:
         try:
             if "Authorization" not in request.headers:
                 authentication.identify(None)
-            if self.guard.identify(request.path, HttpTransport(request)).accounts is not None:
+            transport = HttpTransport(request)
+            if self.guard.identify(request.path, transport, transport.headers()).accounts is not None:
                 raise not_for_limited()
         except Fault as fault:
             return error_answer(status_of(fault, request.path), fault)

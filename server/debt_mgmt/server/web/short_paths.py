@@ -118,7 +118,7 @@ class ShortPaths:
             read = Reader()
             read.id(broker, "broker")
             read.done()
-        who = self.gateway.guard.identify(name, transport)
+        who = self.gateway.guard.identify(name, transport, transport.headers())
         own = Actor(who.name, who.role.value, accounts=who.accounts).seen(self.engine.accounts())
         accounts = [self.engine.account(account_id) for account_id in own]
         found = [one.account_id for one in accounts if one.closed_at is None and broker in ("", one.broker)]

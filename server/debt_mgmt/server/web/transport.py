@@ -2,7 +2,6 @@
 
 import ipaddress
 import math
-from collections.abc import Iterable
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ IDEMPOTENCY = "Idempotency-Key"
 
 
 class HttpTransport:
-    """Stands where gRPC has the context of a call: headers are its metadata."""
+    """Stands where gRPC has the context of a call."""
 
     __slots__ = ("deadline", "request")
 
@@ -27,8 +26,8 @@ class HttpTransport:
         if text is not None:
             self.deadline = monotonic() + seconds_of(text)
 
-    def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
-        return [(name.lower(), value) for name, value in self.request.headers.items()]
+    def headers(self) -> tuple[tuple[str, str | bytes], ...]:
+        return tuple((name.lower(), value) for name, value in self.request.headers.items())
 
     def peer(self) -> str:
         """As gRPC writes it."""
