@@ -1,0 +1,150 @@
+"""The tree of limits on the command line: house, owner, account, strategy, instrument, with what is used and left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from debt_mgmt.client import LimitSetStatus, MarginClient, ProtectionStatus, RiskLevel, RiskLimitsStatus, Scope
+from debt_mgmt.server.cli.accounts import NARROW
+from debt_mgmt.server.cli.gauge import gauge
+from debt_mgmt.server.cli.limit_hours import hours_words
+from debt_mgmt.server.cli.limit_sets import MODE_STYLES, called, field_of, unit_of
+from debt_mgmt.server.cli.output import Output
+from debt_mgmt.server.cli.tables import exact
+from debt_mgmt.server.cli.wording import counted
+
+FULL, NEARLY, MUCH = Decimal(1), Decimal("0.9"), Decimal("0.7")
+NO_TICKS: tuple[Decimal, ...] = ()
+Path = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Node:
+    """A node of the tree with its sets and what is below it."""
+
+    sets: list[LimitSetStatus] = field(default_factory=list)
+    own: RiskLimitsStatus | None = None
+    below: dict[tuple[str, str], "Node"] = field(default_factory=dict)
+
+    def at(self, path: Path) -> "Node":
+        """The node at the end of the path, made with those on the way where there is none."""
+        node = self
+        for step in path:
+            node = node.below.setdefault(step, Node())
+        return node
+
+
+async def show(client: MarginClient, output: Output, concerning: Scope) -> None:
+    """Every set that concerns what is named, below its node; of a named account also its own limits."""
+    account_id = concerning.account_id
+    own = None if account_id is None else await client.risk_limits(account_id)
+    found = await client.limit_sets(concerning=None if concerning == Scope() else concerning)
+    owners = {one.account_id: one.owner for one in await client.accounts(include_closed=True)}
+    house = Node()
+    for one in found:
+        house.at(path_of(one.limit_set.scope, owners)).sets.append(one)
+    if account_id is not None:
+        house.at(path_of(Scope(account_id=account_id), owners)).own = own
+    output.document(
+        concerning=concerning,
+        limit_sets=[
+            {"path": [" ".join(step) for step in path_of(one.limit_set.scope, owners)], "status": one} for one in found
+        ],
+        own_limits=own,
+    )
+    output.show(tree_shown(house, 10 if output.out.width < NARROW else 20))
+    if not found:
+        output.show(Text("no limit set" + ("" if concerning == Scope() else f" concerns {concerning}"), "dim"))
+
+
+def path_of(scope: Scope, owners: Mapping[str, str]) -> Path:
+    """The way from the house to a node; an account stands below its owner, also where the node does not name it."""
+    owner = scope.owner or owners.get(scope.account_id or "")
+    steps = (
+        ("owner", owner),
+        ("account", scope.account_id),
+        ("strategy", scope.strategy),
+        ("instrument", scope.symbol),
+    )
+    return tuple((kind, name) for kind, name in steps if name)
+
+
+def tree_shown(house: Node, cells: int) -> Tree:
+    tree = Tree(Text("house", "bold"), guide_style="dim")
+    grow(tree, house, cells)
+    return tree
+
+
+def grow(tree: Tree, node: Node, cells: int) -> None:
+    if node.own is not None:
+        tree.add(own_shown(node.own, cells))
+    for one in node.sets:
+        tree.add(set_shown(one, cells))
+    for (kind, name), below in sorted(node.below.items()):
+        grow(tree.add(Text.assemble((f"{kind} ", "dim"), (name, "bold"))), below, cells)
+
+
+def set_shown(one: LimitSetStatus, cells: int) -> RenderableType:
+    made = one.limit_set
+    heading = Text(called(made), "italic")
+    heading.append(f"  {made.mode.value}" if MODE_STYLES.get(made.mode) else "", MODE_STYLES.get(made.mode, ""))
+    if made.hours:
+        heading.append(f"  {hours_words(made.hours)}", "dim")
+    heading.append("" if one.in_force else "  not in force now", "dim")
+    heading.append(f"  {counted(one.account_count, 'account')}", "dim")
+    rows = [(each, unit_of(made, field_of(each))) for each in one.protections]
+    return Group(heading, bars(rows, cells, dimmed=not one.in_force))
+
+
+def own_shown(own: RiskLimitsStatus, cells: int) -> RenderableType:
+    """The account's own limits, as far as they are on and have a number."""
+    rows = [(each, "") for each in own.protections if not each.off and each.limit is not None]
+    return Group(Text("the account's own limits", "italic"), bars(rows, cells, dimmed=False))
+
+
+def bars(rows: Sequence[tuple[ProtectionStatus, str]], cells: int, *, dimmed: bool) -> Table:
+    """A bar of what is used of each limit, and what is left."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for justify in ("left", "left", "left", "left"):
+        grid.add_column(justify=justify)
+    for one, unit in rows:
+        bar = gauge(share_of(one), level_of(share_of(one)), cells, NO_TICKS)
+        if dimmed:
+            bar = Text(bar.plain)
+        note = " ".join(part for part in (one.subject, one.note) if part)
+        grid.add_row(field_of(one), bar, use_words(one, unit), Text(note, "dim"), style="dim" if dimmed else "")
+    return grid
+
+
+def share_of(one: ProtectionStatus) -> Decimal | None:
+    """How much of the limit is used; a limit of zero is used up. None: not known, or not told."""
+    if one.used is None or one.limit is None:
+        return None
+    return FULL if one.limit.is_zero() else one.used / one.limit
+
+
+def level_of(share: Decimal | None) -> RiskLevel | None:
+    """The colour of a bar."""
+    if share is None:
+        return None
+    if share >= FULL:
+        return RiskLevel.LIQUIDATING
+    return RiskLevel.CRITICAL if share >= NEARLY else RiskLevel.WARNING if share >= MUCH else RiskLevel.NORMAL
+
+
+def use_words(one: ProtectionStatus, unit: str) -> str:
+    """`12,000 of 20,000 USDT, 8,000 left`."""
+    if one.limit is None:
+        return "limited"
+    most = f"{exact(one.limit)} {unit}".strip()
+    if one.limit.is_zero():
+        return f"{most}: nothing can be opened"
+    if one.used is None:
+        return f"at most {most}"
+    left = "" if one.headroom is None else f", {exact(one.headroom)} left"
+    return f"{exact(one.used)} of {most}{left}"
