@@ -266,7 +266,9 @@ def test_the_tree_of_an_account_has_its_own_limits(run: Run) -> None:
 def test_the_shadow_is_compared_with_the_enforced(run: Run) -> None:
     shown = run(LimitClient(*ALL), "limits", "diff", "--owner", "desk")
     assert shown.exit_code == 0, shown.output
-    assert "tighter SHADOW" in shown.output and "10,000" in shown.output and "20,000" in shown.output
+    assert (
+        "tighter" in shown.output and "SHADOW" in shown.output and "10,000" in shown.output and "20,000" in shown.output
+    )
     answer = told(run(LimitClient(*ALL), "limits", "diff", "--owner", "desk", "--json"))
     assert answer["different"] == ["mode", "max_exposure_notional", "max_concurrent_positions"]
 

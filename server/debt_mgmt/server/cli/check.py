@@ -101,7 +101,7 @@ def check_shown(about: Account, order: Order, check: OrderCheck) -> RenderableTy
     if check.violations:
         parts.append(violations_table(check.violations))
     if check.shadow_violations:
-        parts.append(Text("limits in shadow would have refused it; they do not count", "magenta"))
+        parts.append(Text("\nlimits in shadow would have refused it; they do not count", "magenta"))
         parts.append(violations_table(check.shadow_violations, "magenta"))
     if check.before is not None and check.after is not None:
         after = "after" if check.fits else "if it were"

@@ -130,7 +130,7 @@ async def compare_sets(client: MarginClient, output: Output, node: Scope, name: 
         raise Failed(
             f"{node} has {counted(len(found), 'limit set')}: there is nothing to compare; --since compares times"
         )
-    tell_differences(output, node, {f"{each} {one.mode}": one for each, one in found.items()})
+    tell_differences(output, node, found)
 
 
 async def compare_times(client: MarginClient, output: Output, node: Scope, name: str | None, since: datetime) -> None:
@@ -197,7 +197,7 @@ def status_shown(one: LimitSetStatus) -> RenderableType:
 def use_shown(one: LimitSetStatus) -> Table:
     """What is used of each limit and what is left."""
     numbers = ("used", "limit", "headroom")
-    made = table("limit", *numbers, "", "", right=numbers)
+    made = table("", *numbers, "", "", right=numbers)
     for protection in one.protections:
         name = field_of(protection)
         values = [
@@ -329,7 +329,8 @@ def scope_told(told: Mapping[str, str]) -> Scope:
 def history_table(changes: Sequence[Mapping[str, Any]]) -> Table:
     made = table("time (UTC)", "node", "set", "changed", "by", "why")
     for one in changes:
-        what = "\n".join(f"{name} {old or '–'} → {new or '–'}" for name, (old, new) in one["changed"].items())
+        steps = ((name, f"{old} → " if old else "", new or "–") for name, (old, new) in one["changed"].items())
+        what = "\n".join(f"{name} {before}{after}" for name, before, after in steps)
         changed = Text("taken away", "yellow") if one["deleted"] else what or "nothing"
         made.add_row(moment(one["time"]), str(one["scope"]), one["name"], changed, one["actor"], one["reason"])
     return made

@@ -13,13 +13,17 @@ from debt_mgmt.client import LimitSetStatus, MarginClient, ProtectionStatus, Ris
 from debt_mgmt.server.cli.accounts import NARROW
 from debt_mgmt.server.cli.gauge import gauge
 from debt_mgmt.server.cli.limit_hours import hours_words
-from debt_mgmt.server.cli.limit_sets import MODE_STYLES, called, field_of, unit_of
+from debt_mgmt.server.cli.limit_sets import MODE_STYLES, NAMES, called, field_of, unit_of
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.tables import exact
 from debt_mgmt.server.cli.wording import counted
 
+UNTOLD = "·"
+"""Stands for a bar where the use is not known, or not told to this caller."""
 FULL, NEARLY, MUCH = Decimal(1), Decimal("0.9"), Decimal("0.7")
 NO_TICKS: tuple[Decimal, ...] = ()
+KINDS = ("owner", "account", "strategy", "instrument")
+NAME_CELLS = max(len(name) for name in NAMES)
 Path = tuple[tuple[str, str], ...]
 
 
@@ -65,13 +69,8 @@ async def show(client: MarginClient, output: Output, concerning: Scope) -> None:
 def path_of(scope: Scope, owners: Mapping[str, str]) -> Path:
     """The way from the house to a node; an account stands below its owner, also where the node does not name it."""
     owner = scope.owner or owners.get(scope.account_id or "")
-    steps = (
-        ("owner", owner),
-        ("account", scope.account_id),
-        ("strategy", scope.strategy),
-        ("instrument", scope.symbol),
-    )
-    return tuple((kind, name) for kind, name in steps if name)
+    names = (owner, scope.account_id, scope.strategy, scope.symbol)
+    return tuple((kind, name) for kind, name in zip(KINDS, names, strict=True) if name)
 
 
 def tree_shown(house: Node, cells: int) -> Tree:
@@ -85,7 +84,7 @@ def grow(tree: Tree, node: Node, cells: int) -> None:
         tree.add(own_shown(node.own, cells))
     for one in node.sets:
         tree.add(set_shown(one, cells))
-    for (kind, name), below in sorted(node.below.items()):
+    for (kind, name), below in sorted(node.below.items(), key=lambda step: (KINDS.index(step[0][0]), step[0][1])):
         grow(tree.add(Text.assemble((f"{kind} ", "dim"), (name, "bold"))), below, cells)
 
 
@@ -96,7 +95,8 @@ def set_shown(one: LimitSetStatus, cells: int) -> RenderableType:
     if made.hours:
         heading.append(f"  {hours_words(made.hours)}", "dim")
     heading.append("" if one.in_force else "  not in force now", "dim")
-    heading.append(f"  {counted(one.account_count, 'account')}", "dim")
+    if made.scope.account_id is None:
+        heading.append(f"  {counted(one.account_count, 'account')}", "dim")
     rows = [(each, unit_of(made, field_of(each))) for each in one.protections]
     return Group(heading, bars(rows, cells, dimmed=not one.in_force))
 
@@ -110,14 +110,15 @@ def own_shown(own: RiskLimitsStatus, cells: int) -> RenderableType:
 def bars(rows: Sequence[tuple[ProtectionStatus, str]], cells: int, *, dimmed: bool) -> Table:
     """A bar of what is used of each limit, and what is left."""
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for justify in ("left", "left", "left", "left"):
-        grid.add_column(justify=justify)
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, min_width=NAME_CELLS)
+    grid.add_column(overflow="fold")
     for one, unit in rows:
-        bar = gauge(share_of(one), level_of(share_of(one)), cells, NO_TICKS)
-        if dimmed:
-            bar = Text(bar.plain)
+        share = share_of(one)
+        bar = Text(UNTOLD * cells, "dim") if share is None else gauge(share, level_of(share), cells, NO_TICKS)
         note = " ".join(part for part in (one.subject, one.note) if part)
-        grid.add_row(field_of(one), bar, use_words(one, unit), Text(note, "dim"), style="dim" if dimmed else "")
+        use = Text.assemble(use_words(one, unit), (f"  {note}" if note else "", "dim"))
+        grid.add_row(Text(bar.plain) if dimmed else bar, field_of(one), use, style="dim" if dimmed else "")
     return grid
 
 
