@@ -1,4 +1,4 @@
-"""Limit sets: limits of one node of the tree house, owner, account, strategy, instrument, and when they are in force."""
+"""Limit sets: limits of one node of the tree house, owner, account, strategy, instrument, and when they hold."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -16,6 +16,10 @@ DAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
 DAY_MINUTES = 24 * 60
 WEEK_MINUTES = 7 * DAY_MINUTES
 END_OF_DAY = "24:00"
+
+
+NEW_INSTRUMENT = "new-instrument"
+"""Name of the set that keeps an instrument at zero until somebody opens it."""
 
 
 class LimitMode(StrEnum):
