@@ -62,6 +62,7 @@ def get(
 
 @app.command("set")
 def change(
+    reason: Reason,
     words: Annotated[
         list[str] | None,
         typer.Argument(
@@ -70,7 +71,6 @@ def change(
             "back to the house, VALUE none takes a limit out of a node's set.",
         ),
     ] = None,
-    reason: Reason = "",
     house: House = False,
     owner: Owner = None,
     of_account: OfAccount = None,
@@ -124,8 +124,8 @@ def change(
 
 @app.command("delete")
 def delete(
+    reason: Reason,
     account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="The same as --account.")] = None,
-    reason: Reason = "",
     house: House = False,
     owner: Owner = None,
     of_account: OfAccount = None,
