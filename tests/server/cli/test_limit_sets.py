@@ -92,7 +92,7 @@ ABOVE = Violation(
 
 class LimitClient(FakeClient):
     def __init__(self, *sets: LimitSetStatus, refused: Violation | None = None, events: Sequence[AuditEvent] = ()):
-        super().__init__(events=events, statuses=[made.status()])
+        super().__init__(events=events, statuses=[made.status(), made.status("other")])
         self.sets = sets
         self.refused = refused
         self.put: list[tuple[LimitSet, str | None]] = []
@@ -261,6 +261,15 @@ def test_the_tree_of_an_account_has_its_own_limits(run: Run) -> None:
     shown = run(LimitClient(), "limits", "tree", "demo")
     assert "the account's own limits" in shown.output and "max_leverage" in shown.output
     assert "no limit set concerns account demo" in shown.output
+
+
+def test_the_tree_of_one_node_is_what_stands_above_and_below_it(run: Run) -> None:
+    other = replace(OF_BTC, limit_set=replace(OF_BTC.limit_set, scope=Scope(account_id="other")))
+    another = replace(OF_BTC, limit_set=replace(OF_BTC.limit_set, scope=Scope(owner="fund", symbol="BTCUSDT")))
+    client = LimitClient(*ALL, other, another)
+    for arguments, count in ((("demo",), 4), (("--owner", "fund"), 2), (("--instrument", "BTCUSDT"), 6), ((), 6)):
+        assert len(told(run(client, "limits", "tree", *arguments, "--json"))["limit_sets"]) == count, arguments
+    assert len(told(run(client, "limits", "tree", "--instrument", "ETHUSDT", "--json"))["limit_sets"]) == 4
 
 
 def test_the_shadow_is_compared_with_the_enforced(run: Run) -> None:

@@ -219,8 +219,6 @@ def unit_of(one: LimitSet, name: str) -> str:
     """What the numbers of a limit count."""
     if name.endswith("_notional"):
         return one.currency or ""
-    if name == "max_order_rate" and one.limits.max_order_rate is not None:
-        return f"orders {worded(one.limits.max_order_rate).partition(' ')[2]}"
     units = {"max_leverage": "x", "max_position_quantity": "contracts"}
     return units.get(name, "")
 

@@ -44,11 +44,11 @@ class Node:
 
 
 async def show(client: MarginClient, output: Output, concerning: Scope) -> None:
-    """Every set that concerns what is named, below its node; of a named account also its own limits."""
+    """Every set of the nodes above and below what is named; of a named account also its own limits."""
     account_id = concerning.account_id
     own = None if account_id is None else await client.risk_limits(account_id)
-    found = await client.limit_sets(concerning=None if concerning == Scope() else concerning)
     owners = {one.account_id: one.owner for one in await client.accounts(include_closed=True)}
+    found = [one for one in await client.limit_sets() if meets(one.limit_set.scope, concerning, owners)]
     house = Node()
     for one in found:
         house.at(path_of(one.limit_set.scope, owners)).sets.append(one)
@@ -66,11 +66,21 @@ async def show(client: MarginClient, output: Output, concerning: Scope) -> None:
         output.show(Text("no limit set" + ("" if concerning == Scope() else f" concerns {concerning}"), "dim"))
 
 
+def meets(scope: Scope, concerning: Scope, owners: Mapping[str, str]) -> bool:
+    """Whether something can belong to both: the nodes above what is named, and those below it."""
+    pairs = zip(names_of(scope, owners), names_of(concerning, owners), strict=True)
+    return all(one is None or other is None or one == other for one, other in pairs)
+
+
+def names_of(scope: Scope, owners: Mapping[str, str]) -> tuple[str | None, ...]:
+    """Owner, account, strategy and instrument; an account names its owner."""
+    owner = scope.owner or owners.get(scope.account_id or "")
+    return owner, scope.account_id, scope.strategy, scope.symbol
+
+
 def path_of(scope: Scope, owners: Mapping[str, str]) -> Path:
     """The way from the house to a node; an account stands below its owner, also where the node does not name it."""
-    owner = scope.owner or owners.get(scope.account_id or "")
-    names = (owner, scope.account_id, scope.strategy, scope.symbol)
-    return tuple((kind, name) for kind, name in zip(KINDS, names, strict=True) if name)
+    return tuple((kind, name) for kind, name in zip(KINDS, names_of(scope, owners), strict=True) if name)
 
 
 def tree_shown(house: Node, cells: int) -> Tree:
