@@ -97,6 +97,10 @@ class OwnUse:
         """`most` of every instrument, or of one."""
         return {name: self.most(name) for name in self.sides if symbol in ("", name)}
 
+    def largest(self, symbol: str = "") -> dict[str, Decimal]:
+        """Contracts of the largest position that each instrument, or one, can come to have."""
+        return {name: max(ZERO, *sides.values()) for name, sides in self.sides.items() if symbol in ("", name)}
+
     def positions(self, symbol: str = "") -> int:
         """Instruments held or on order."""
         return len(self.sides) if not symbol else int(symbol in self.sides)

@@ -129,13 +129,25 @@ SENTENCES: dict[Reason, str] = {
 }
 
 
+WITHOUT_NUMBERS: dict[Reason, str] = {
+    Reason.EXPOSURE_LIMIT: "exposure would be above the limit",
+    Reason.CONCURRENT_POSITIONS: "too many positions would be open",
+    Reason.OPEN_RESERVATIONS: "too many reservations would be open",
+    Reason.ORDER_RATE: "too many orders in this interval",
+}
+"""Where the numbers are not the reader's to know."""
+
+
 def sentence(violation: Violation) -> str:
     """The violation in words, for people; programs read the reason and the numbers."""
     number = {
         name: text(value) if (value := getattr(violation, name)) is not None else "unknown"
         for name in ("value", "limit", "headroom")
     }
-    words = SENTENCES[violation.reason].format(subject=violation.subject, note=violation.note, **number)
+    words = WITHOUT_NUMBERS.get(violation.reason) if violation.value is None else None
+    if words is None:
+        words = SENTENCES[violation.reason]
+    words = words.format(subject=violation.subject, note=violation.note, **number)
     return words if violation.scope is None else f"{words} ({origin(violation.scope, violation.limit_set)})"
 
 
@@ -145,8 +157,8 @@ def origin(scope: Scope, limit_set: str) -> str:
     if limit_set != NEW_INSTRUMENT or not scope.symbol:
         return words
     return (
-        f"{words}: a new instrument starts at zero;"
-        f" debt-mgmt limits set --instrument {scope.symbol} --name {NEW_INSTRUMENT} opens it up to a limit"
+        f"{words}: a new instrument starts at zero; debt-mgmt limits set --instrument {scope.symbol}"
+        f" --name {NEW_INSTRUMENT} max_position_quantity=... --reason ... opens it"
     )
 
 

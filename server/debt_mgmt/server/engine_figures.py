@@ -58,7 +58,8 @@ class EngineCounters(msgspec.Struct):
     def refuse(self, violations: Iterable[Violation]) -> None:
         count_reasons(self.refused_by_reason, violations)
 
-    def checked(self, violations: Sequence[Violation]) -> None:
+    def checked(self, violations: Sequence[Violation], shadow: Sequence[Violation] = ()) -> None:
+        self.shadow(shadow)
         self.checks[not violations] += 1
         if violations:
             count_reasons(self.checks_by_reason, violations)
