@@ -164,7 +164,7 @@ def test_a_new_set_holds_what_was_said(run: Run) -> None:
     assert (put.name, put.mode, put.currency) == ("weekend", LimitMode.SHADOW, "USDT")
     assert put.hours == (WEEKEND, LimitHours("22:00", "06:00"))
     assert put.limits.max_exposure_notional == 0 and put.limits.max_order_rate is not None
-    assert "SET" in done.output and "no set" in done.output
+    assert "SET  owner desk, strategy momentum  weekend  SHADOW" in done.output
 
 
 def test_what_is_not_named_stays(run: Run) -> None:
@@ -204,6 +204,7 @@ def test_an_account_with_a_name_or_an_instrument_is_a_node(run: Run) -> None:
         (("set", "--house", "max_daily_loss=3", "--reason", "r"), "limit of accounts only"),
         (("set", "--house", "max_levrage=3", "--reason", "r"), "is no limit"),
         (("set", "--house", "max_leverage=2", "max_leverage=3", "--reason", "r"), "named twice"),
+        (("set", "--house", "max_exposure_notional=1", "--reason", "r"), "--currency USDT"),
         (("set", "--house", "--hours", "weekend", "--reason", "r"), "is no part of a week"),
         (("set", "--house", "--shadow", "--reason", "r"), "without a limit limits nothing"),
         (("delete", "--reason", "r"), "name an account, or a node"),
@@ -282,11 +283,6 @@ def test_the_shadow_is_compared_with_the_enforced(run: Run) -> None:
     assert answer["different"] == ["mode", "max_exposure_notional", "max_concurrent_positions"]
 
 
-def test_a_set_is_compared_with_itself_at_a_time(run: Run) -> None:
-    same = told(run(LimitClient(*ALL), "limits", "diff", "--owner", "desk", "--since", "2h", "--json"))
-    assert same["different"] == [] and len(same["sides"]) == 2
-
-
 def put_event(position: int, **of_set: Any) -> AuditEvent:
     return event(position, "LimitSetPut", json.dumps({"limit_set": of_set}))
 
@@ -312,6 +308,19 @@ def test_the_history_of_a_node_is_what_each_event_changed(run: Run) -> None:
     (newest,) = told(run(client, "limits", "history", "--limit", "1", "--json"))["changes"]
     assert newest["deleted"] is True
     assert "no limit set" in run(client, "limits", "history", "--strategy", "carry").output
+
+
+def test_a_set_is_compared_with_itself_at_a_time(run: Run) -> None:
+    client = LimitClient(events=EVENTS)
+    since = ("--since", "2026-01-05T12:00:02")
+    later = told(run(client, "limits", "diff", "--owner", "desk", *since, "--json"))
+    assert later["different"] == ["mode", "max_leverage"]
+    assert list(later["sides"].values()) == [{"mode": "ENFORCED", "max_leverage": "3"}, {}]
+    same = run(client, "limits", "diff", "--house", "--name", "weekend", *since)
+    assert same.exit_code == 0 and "no difference" in same.output
+    before = told(run(client, "limits", "diff", "--house", "--name", "weekend", "--since", "2026-01-01", "--json"))
+    assert before["different"] == ["mode", "hours", "currency", "max_exposure_notional"]
+    assert run(client, "limits", "diff", "--strategy", "carry", *since).exit_code == 2
 
 
 def test_a_check_names_the_node_and_what_the_shadow_would_have_refused(run: Run) -> None:

@@ -22,7 +22,6 @@ from debt_mgmt.client import (
     ProtectionStatus,
     PutLimitSetOutcome,
     Scope,
-    as_of,
 )
 from debt_mgmt.server.cli.account_limits import NAMES as NAMES_OF_ACCOUNTS
 from debt_mgmt.server.cli.account_limits import NONE, value_of, worded
@@ -39,6 +38,7 @@ NO_LIMIT = "none"
 STANDING = "standing"
 """What the set without a name is called."""
 PUT, DELETED = "LimitSetPut", "LimitSetDeleted"
+CHANGED_CELLS = 30
 MODE_STYLES = {LimitMode.ENFORCED: "", LimitMode.SHADOW: "magenta"}
 
 
@@ -93,6 +93,9 @@ async def put(client: MarginClient, output: Output, node: Scope, name: str | Non
         wanted = change.of(before or LimitSet(node, NodeLimits(), name=name))
         if wanted.limits == NodeLimits():
             raise Failed("a set without a limit limits nothing: name one, or take the set away by `limits delete`")
+        in_money = wanted.limits.max_position_notional is not None or wanted.limits.max_exposure_notional is not None
+        if in_money and wanted.currency is None and node.account_id is None:
+            raise Failed("say what the notional is counted in, such as --currency USDT: the node is not one account")
         outcome = await client.put_limit_set(wanted, reason=reason)
     except ValueError as error:
         raise Failed(str(error)) from None
@@ -102,8 +105,11 @@ async def put(client: MarginClient, output: Output, node: Scope, name: str | Non
         return Exit.REFUSED
     now = outcome.limit_set
     output.show(Text.assemble(("SET  ", "bold green"), title_of(wanted)))
-    output.show(*differences_shown({"before": before, "now": now.limit_set if now else wanted}))
+    if before is not None:
+        output.show(*differences_shown({"before": before, "now": now.limit_set if now else wanted}))
     if now is not None:
+        if not now.account_count:
+            output.show(Text("it concerns no account that is open", "yellow"))
         output.show(use_shown(now))
     return Exit.OK
 
@@ -134,17 +140,20 @@ async def compare_sets(client: MarginClient, output: Output, node: Scope, name: 
 
 
 async def compare_times(client: MarginClient, output: Output, node: Scope, name: str | None, since: datetime) -> None:
-    """One set of a node then and now."""
-    with as_of(since):
-        then = await sets_of(client, node)
-    now = await sets_of(client, node)
-    sides = {
-        side: next((one.limit_set for one in found if called(one.limit_set) == (name or STANDING)), None)
-        for side, found in ((f"{moment(since)} UTC", then), ("now", now))
-    }
-    if not any(sides.values()):
+    """One set of a node then and now, as the journal has it."""
+    events = [event async for event in client.audit_events(kinds=(PUT, DELETED))]
+    of_set = [one for one in changes_in(events) if (one["scope"], one["name"]) == (node, name or STANDING)]
+    if not of_set:
         raise Failed(f"{node} has no limit set {(name or STANDING)!r}, neither then nor now")
-    tell_differences(output, node, sides)
+    then = [one["facts"] for one in of_set if one["time"] <= since]
+    sides = {f"{moment(since)} UTC": then[-1] if then else {}, "now": of_set[-1]["facts"]}
+    names = dict.fromkeys(each for facts in sides.values() for each in facts)
+    different = [each for each in names if len({facts.get(each) for facts in sides.values()}) > 1]
+    output.document(scope=node, sides=sides, different=different)
+    made = table("", *sides)
+    for each in different:
+        made.add_row(each, *(facts.get(each, "–" if facts else "no set") for facts in sides.values()))
+    output.show(Text(str(node), "bold"), made if different else Text("no difference", "dim"))
 
 
 async def look_back(client: MarginClient, output: Output, node: Scope | None, name: str | None, limit: int) -> None:
@@ -212,7 +221,8 @@ def use_shown(one: LimitSetStatus) -> Table:
 
 def field_of(protection: ProtectionStatus) -> str:
     """The limit's name in a set."""
-    return f"max_{protection.protection.lower()}"
+    name = f"max_{protection.protection.lower()}"
+    return f"{name}_fraction" if name == "max_drawdown" else name
 
 
 def unit_of(one: LimitSet, name: str) -> str:
@@ -297,6 +307,7 @@ def changes_in(events: Sequence[AuditEvent]) -> list[dict[str, Any]]:
                 "name": name,
                 "deleted": event.kind == DELETED,
                 "changed": {each: (old.get(each), new.get(each)) for each in names},
+                "facts": new,
                 "actor": actor_name(event.actor),
                 "reason": told.get("reason") or of_set.get("reason", ""),
             }
@@ -325,10 +336,11 @@ def scope_told(told: Mapping[str, str]) -> Scope:
 
 
 def history_table(changes: Sequence[Mapping[str, Any]]) -> Table:
-    made = table("time (UTC)", "node", "set", "changed", "by", "why")
+    made = table("time (UTC)", "limit set", "changed", "by", "why")
+    made.columns[0].no_wrap, made.columns[2].min_width = True, CHANGED_CELLS
     for one in changes:
         steps = ((name, f"{old} → " if old else "", new or "–") for name, (old, new) in one["changed"].items())
         what = "\n".join(f"{name} {before}{after}" for name, before, after in steps)
         changed = Text("taken away", "yellow") if one["deleted"] else what or "nothing"
-        made.add_row(moment(one["time"]), str(one["scope"]), one["name"], changed, one["actor"], one["reason"])
+        made.add_row(moment(one["time"]), f"{one['scope']}\n  {one['name']}", changed, one["actor"], one["reason"])
     return made

@@ -10,6 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from debt_mgmt.client import LimitSetStatus, MarginClient, ProtectionStatus, RiskLevel, RiskLimitsStatus, Scope
+from debt_mgmt.server.cli.account_limits import NAMES as NAMES_OF_ACCOUNTS
 from debt_mgmt.server.cli.accounts import NARROW
 from debt_mgmt.server.cli.gauge import gauge
 from debt_mgmt.server.cli.limit_hours import hours_words
@@ -112,8 +113,8 @@ def set_shown(one: LimitSetStatus, cells: int) -> RenderableType:
 
 
 def own_shown(own: RiskLimitsStatus, cells: int) -> RenderableType:
-    """The account's own limits, as far as they are on and have a number."""
-    rows = [(each, "") for each in own.protections if not each.off and each.limit is not None]
+    """The account's own limits, as far as they are on."""
+    rows = [(each, "") for each in own.protections if not each.off and field_of(each) in NAMES_OF_ACCOUNTS]
     return Group(Text("the account's own limits", "italic"), bars(rows, cells, dimmed=False))
 
 
