@@ -291,7 +291,8 @@ EVENTS = (
     put_event(1, scope={"owner": "desk"}, limits={"max_leverage": "3"}, reason="first"),
     put_event(2, scope={}, name="weekend", limits={"max_exposure_notional": "0"}, currency="USDT", mode="SHADOW",
               hours=[{"start": "00:00", "end": "24:00", "days": [5, 6], "zone": "Europe/Zurich"}], reason="thin"),
-    put_event(3, scope={"owner": "desk"}, limits={"max_leverage": "2", "order_rate_count": 5}, reason="calmer"),
+    put_event(3, scope={"owner": "desk"}, reason="calmer",
+              limits={"max_leverage": "2", "order_rate_count": 5, "max_open_reservations": 0}),
     event(4, "LimitSetDeleted", '{"scope": {"owner": "desk"}, "name": "", "reason": "over"}'),
 )  # fmt: skip
 
@@ -301,9 +302,14 @@ def test_the_history_of_a_node_is_what_each_event_changed(run: Run) -> None:
     first, second, last = told(run(client, "limits", "history", "--owner", "desk", "--json"))["changes"]
     assert client.filters["kinds"] == ("LimitSetPut", "LimitSetDeleted")
     assert first["changed"] == {"mode": [None, "ENFORCED"], "max_leverage": [None, "3"]}
-    assert second["changed"] == {"max_leverage": ["3", "2"], "max_order_rate": [None, "5/1s"]}
+    assert second["changed"] == {
+        "max_leverage": ["3", "2"],
+        "max_order_rate": [None, "5/1s"],
+        "max_open_reservations": [None, "0"],
+    }
     assert (last["deleted"], last["reason"], last["changed"]["max_leverage"]) == (True, "over", ["2", None])
     every = run(client, "limits", "history")
+    assert "owner desk  standing  by debt-mgmt: calmer" in every.output and "max_open_reservations 0" in every.output
     assert "sat 00:00 – mon 00:00 Europe/Zurich" in every.output and "taken away" in every.output
     (newest,) = told(run(client, "limits", "history", "--limit", "1", "--json"))["changes"]
     assert newest["deleted"] is True

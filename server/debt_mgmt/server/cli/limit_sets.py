@@ -38,7 +38,6 @@ NO_LIMIT = "none"
 STANDING = "standing"
 """What the set without a name is called."""
 PUT, DELETED = "LimitSetPut", "LimitSetDeleted"
-CHANGED_CELLS = 30
 MODE_STYLES = {LimitMode.ENFORCED: "", LimitMode.SHADOW: "magenta"}
 
 
@@ -162,7 +161,7 @@ async def look_back(client: MarginClient, output: Output, node: Scope | None, na
     wanted = [one for one in changes if node in (None, one["scope"]) and name in (None, one["name"])][-limit:]
     output.document(scope=node, changes=wanted)
     where = "no limit set was ever put" if node is None else f"no limit set of {node} was ever put"
-    output.show(history_table(wanted) if wanted else Text(where, "dim"))
+    output.show(*([change_shown(one) for one in wanted] or [Text(where, "dim")]))
 
 
 def values_of(typed: Sequence[str]) -> dict[str, Any]:
@@ -290,7 +289,7 @@ def differences_shown(sides: Mapping[str, LimitSet | None]) -> list[RenderableTy
 
 def changes_in(events: Sequence[AuditEvent]) -> list[dict[str, Any]]:
     """What each event changed of its set; `events` from the beginning."""
-    before: dict[tuple[Scope, str], dict[str, Any]] = {}
+    before: dict[tuple[Scope, str], dict[str, str]] = {}
     changes = []
     for event in events:
         told = event.fields()
@@ -316,7 +315,7 @@ def changes_in(events: Sequence[AuditEvent]) -> list[dict[str, Any]]:
     return changes
 
 
-def told_facts(of_set: Mapping[str, Any]) -> dict[str, Any]:
+def told_facts(of_set: Mapping[str, Any]) -> dict[str, str]:
     """The set of an event, as it was recorded, by the names of facts."""
     limits = dict(of_set.get("limits", {}))
     orders, seconds = limits.pop("order_rate_count", None), limits.pop("order_rate_interval_seconds", 1)
@@ -328,19 +327,19 @@ def told_facts(of_set: Mapping[str, Any]) -> dict[str, Any]:
     ]
     facts = {"mode": of_set.get("mode", LimitMode.ENFORCED.value), "hours": hours_words(hours) if hours else None}
     facts |= {"currency": of_set.get("currency") or None, **limits}
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: str(value) for name, value in facts.items() if value is not None}
 
 
 def scope_told(told: Mapping[str, str]) -> Scope:
     return Scope(**{name: told.get(name) or None for name in ("owner", "account_id", "strategy", "symbol")})
 
 
-def history_table(changes: Sequence[Mapping[str, Any]]) -> Table:
-    made = table("time (UTC)", "limit set", "changed", "by", "why")
-    made.columns[0].no_wrap, made.columns[2].min_width = True, CHANGED_CELLS
-    for one in changes:
-        steps = ((name, f"{old} → " if old else "", new or "–") for name, (old, new) in one["changed"].items())
-        what = "\n".join(f"{name} {before}{after}" for name, before, after in steps)
-        changed = Text("taken away", "yellow") if one["deleted"] else what or "nothing"
-        made.add_row(moment(one["time"]), f"{one['scope']}\n  {one['name']}", changed, one["actor"], one["reason"])
-    return made
+def change_shown(one: Mapping[str, Any]) -> RenderableType:
+    """One change: when and of which set, by whom and why, then what it changed, a line each."""
+    heading = Text.assemble((f"{moment(one['time'])}  ", "dim"), (str(one["scope"]), "bold"), f"  {one['name']}")
+    heading.append("  taken away" if one["deleted"] else "", "yellow")
+    heading.append(f"  by {one['actor']}" + (f": {one['reason']}" if one["reason"] else ""), "dim")
+    if one["deleted"]:
+        return heading
+    steps = ((name, f"{old} → " if old else "", new or "–") for name, (old, new) in one["changed"].items())
+    return Group(heading, *(Text(f"  {name} {before}{after}") for name, before, after in steps))
