@@ -106,6 +106,7 @@ def reservation_for(draft: Draft, result: CheckResult, expires_at: datetime, cli
         limit_price=order.price,
         open_loss=result.open_loss,
         client_order_id=client_order_id,
+        strategy=order.strategy,
     )
 
 
