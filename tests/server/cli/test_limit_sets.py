@@ -10,6 +10,7 @@ from typer.testing import Result
 
 from debt_mgmt.client import (
     AuditEvent,
+    Caller,
     DeleteLimitSetOutcome,
     LimitHours,
     LimitMode,
@@ -21,6 +22,7 @@ from debt_mgmt.client import (
     ProtectionStatus,
     PutLimitSetOutcome,
     RefusalReason,
+    Role,
     Scope,
     Violation,
 )
@@ -95,8 +97,21 @@ class LimitClient(FakeClient):
         super().__init__(events=events, statuses=[made.status(), made.status("other")])
         self.sets = sets
         self.refused = refused
+        self.limited = False
         self.put: list[tuple[LimitSet, str | None]] = []
         self.deleted: list[tuple[Scope, str | None, str | None]] = []
+
+    async def caller(self) -> Caller:
+        only = ("demo",) if self.limited else ()
+        return Caller(
+            revision=PLACE,
+            as_of=NOON,
+            name="eng",
+            role=Role.RISK,
+            account_ids=only,
+            expire_time=None,
+            authenticated=True,
+        )
 
     async def limit_sets(self, *, concerning: Scope | None = None) -> Listing[LimitSetStatus]:
         return Listing(self.sets, PLACE, NOON)
@@ -314,6 +329,15 @@ def test_the_history_of_a_node_is_what_each_event_changed(run: Run) -> None:
     (newest,) = told(run(client, "limits", "history", "--limit", "1", "--json"))["changes"]
     assert newest["deleted"] is True
     assert "no limit set" in run(client, "limits", "history", "--strategy", "carry").output
+
+
+def test_a_caller_who_does_not_see_the_house_is_not_told_that_nothing_happened(run: Run) -> None:
+    client = LimitClient(*ALL)
+    client.limited = True
+    for arguments in (("history",), ("history", "--house"), ("diff", "--owner", "desk", "--since", "1h")):
+        done = run(client, "limits", *arguments)
+        assert done.exit_code == 2
+        assert "limited to some accounts" in done.output and "ever put" not in done.output
 
 
 def test_a_set_is_compared_with_itself_at_a_time(run: Run) -> None:
