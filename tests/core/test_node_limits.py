@@ -1,4 +1,4 @@
-"""Limits of every node of the tree, applied to orders: alone, summed over accounts, most restrictive first, in shadow."""
+"""Limits of every node of the tree, applied to orders: alone, summed over accounts, several at once, in shadow."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What must hold for any tree of limits: exits pass, checks are what reservations do, the largest is it, none is passed."""
+"""What must hold for any tree of limits: exits pass, checks are what reservations do, no sum is passed."""
 
 from decimal import Decimal
 from itertools import permutations

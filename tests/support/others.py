@@ -1,4 +1,4 @@
-"""What other accounts of a desk use of the tree of limits, added up in the plainest way: the measure for the service."""
+"""What other accounts of a desk use of the tree of limits, added up in the plainest way: what the service must say."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
