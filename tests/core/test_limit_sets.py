@@ -113,6 +113,14 @@ def test_hours_of_a_saturday(start: str, end: str, at: str, within: bool) -> Non
     assert Hours(start, end, (5,)).in_force(utc(at)) is within
 
 
+def test_an_end_that_comes_twice_is_the_second_one() -> None:
+    """No protection ends before its time: 02:30 in Zurich is at 00:30 and at 01:30 in UTC that night."""
+    part = Hours("22:00", "02:30", (), "Europe/Zurich")
+    assert part.in_force(utc("2026-10-25 01:29:59"))
+    assert not part.in_force(utc("2026-10-25 01:30:00"))
+    assert not part.in_force(utc("2026-10-26 01:30:00"))
+
+
 def test_hours_that_meet_leave_no_gap_where_the_clocks_are_set_back() -> None:
     """02:30 comes twice: what ends there ends the second time, what begins there begins the first time."""
     parts = (Hours("00:00", "02:30", (), "Europe/Zurich"), Hours("02:30", "24:00", (), "Europe/Zurich"))

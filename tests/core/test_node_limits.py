@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -83,7 +84,7 @@ def only(result: CheckResult) -> Violation:
 
 # each limit at each node
 
-LIMITS: dict[str, tuple[dict[str, str | int], str, str]] = {
+LIMITS: dict[str, tuple[dict[str, Any], str, str]] = {
     "max_leverage": ({"max_leverage": "1"}, "0.001", "LEVERAGE_ABOVE_ACCOUNT"),
     "max_position_quantity": ({"max_position_quantity": "0.5"}, "0.501", "QUANTITY_ABOVE_MAXIMUM"),
     "max_position_notional": ({"max_position_notional": "25000"}, "0.501", "POSITION_NOTIONAL_LIMIT"),
@@ -155,6 +156,19 @@ def test_exposure_follows_the_price_and_what_is_filled() -> None:
     assert not broken(desk, asked("buy", "1.1"))
 
 
+def test_both_legs_of_a_hedge_are_exposure() -> None:
+    desk = desk_of(PositionMode.HEDGE)
+    desk.limit_node(Scope(), max_exposure_notional="200000", max_position_quantity="2")
+    for name in ("alice", "bob"):
+        desk.fill(name, "buy", "1", leg="LONG")
+    desk.fill("alice", "sell", "0.5", leg="SHORT")
+    desk.fill("bob", "sell", "1", leg="SHORT")
+    assert only(checked(desk, asked("buy", "0.501", leg="LONG"))).headroom == D(25_000)
+    assert checked(desk, asked("sell", "0.5", leg="SHORT")).fits
+    assert checked(desk, asked("buy", "1.1", leg="LONG")).largest_buy == D("0.5")
+    assert broken(desk, asked("buy", "1.1", leg="LONG")) == ["QUANTITY_ABOVE_MAXIMUM", "EXPOSURE_LIMIT"]
+
+
 def test_positions_and_reservations_are_summed_over_the_accounts_of_a_node() -> None:
     desk = desk_of()
     desk.limit_node(Scope(), "positions", max_concurrent_positions=2)
@@ -174,7 +188,7 @@ def test_the_order_rate_is_that_of_all_accounts_of_a_node() -> None:
     for name in ("alice", "bob"):
         assert not reasons(reserve(desk, asked("buy", "0.1"), name))
     violation = only(checked(desk, asked("buy", "0.1"), "carol"))
-    assert (violation.reason, violation.value, violation.limit) == ("ORDER_RATE", 3, 2)
+    assert (violation.reason, violation.value, violation.limit) == ("ORDER_RATE", D(3), D(2))
     assert not broken(desk, asked("buy", "1", "ETHUSDT"), "carol")
     desk.wait(timedelta(seconds=60), fresh=True)
     assert not broken(desk, asked("buy", "0.1"), "carol")

@@ -266,6 +266,21 @@ async def test_what_is_given_back_can_be_taken_by_another(desk: Desk) -> None:
     assert (await desk.reserve("bob", BUY, "1")).accepted
 
 
+async def test_what_is_given_back_counts_until_that_is_durable(desk: Desk) -> None:
+    await put(desk, max_exposure_notional="100000")
+    held = await desk.reserve("alice", BUY, "2")
+    released = margin_service_pb2.ReleaseReservationRequest(
+        request_id=desk.request_id(), account_id="alice", reservation_id=held.reservation.reservation_id
+    )
+    async with slow_journal(desk, 0.3):
+        giving = asyncio.ensure_future(desk.margin.ReleaseReservation(released))
+        while not any(desk.engine.tree.pending.values()):
+            await asyncio.sleep(0.01)
+        assert reasons((await checked(desk, "bob", BUY, "1")).violations) == ["EXPOSURE_LIMIT"]
+        assert (await giving).accepted
+    assert (await checked(desk, "bob", BUY, "1")).fits
+
+
 async def test_every_decision_is_made_again_to_the_byte(desk: Desk) -> None:
     """Whatever others have come to use since: what they used then is kept with the decision."""
     await put(desk, max_exposure_notional="100000", max_open_reservations=3)
@@ -280,8 +295,8 @@ async def test_every_decision_is_made_again_to_the_byte(desk: Desk) -> None:
             request = audit_service_pb2.ExplainEventRequest(event_revision=event.revision)
             explained = await desk.audit.ExplainEvent(request)
             assert explained.reproduced, (event.kind, event.payload)
-    request = audit_service_pb2.ListAuditEventsRequest(account_id="alice", kinds=["CommandRefused"])
-    (refused,) = (await desk.audit.ListAuditEvents(request)).events
+    refusals = audit_service_pb2.ListAuditEventsRequest(account_id="alice", kinds=["CommandRefused"])
+    (refused,) = (await desk.audit.ListAuditEvents(refusals)).events
     explained = await desk.audit.ExplainEvent(audit_service_pb2.ExplainEventRequest(event_revision=refused.revision))
     assert reasons(explained.violations) == ["EXPOSURE_LIMIT"]
     assert explained.violations[0].headroom == "25000"
@@ -407,7 +422,10 @@ async def test_a_limited_token_learns_nothing_of_other_accounts(opened: Door) ->
             assert (one.used, one.limit, one.headroom, one.off) == ("", "", "", False)
     explained = await bob.audit.ExplainEvent(audit_service_pb2.ExplainEventRequest(event_revision=refused.revision))
     assert explained.reproduced
-    for answer in (*sets, refused, result, explained, await everything_told(bob)):
+    everything = await everything_told(bob)
+    assert any('"outside"' in one.payload for one in (await everything_told(admin)).events)
+    assert not any('"outside"' in one.payload for one in everything.events)
+    for answer in (*sets, refused, result, explained, everything):
         told = str(answer)
         for secret in ("123456", "175000", "23456", "alice"):
             assert secret not in told, (secret, told)

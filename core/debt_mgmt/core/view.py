@@ -311,8 +311,8 @@ class AccountView:
         if self.limit_sets:
             for use in self.uses_of(strategy):
                 use.reserve(symbol)
-        for symbol in self.symbols.values():
-            symbol.largest.clear()
+        for one in self.symbols.values():
+            one.largest.clear()
 
 
 def concerning(account: Account, world: World) -> tuple[LimitSet, ...]:

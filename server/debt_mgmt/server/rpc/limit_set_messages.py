@@ -266,11 +266,20 @@ def sum_statuses(limits: NodeLimits, found: OutsideUse | None) -> Iterable[wire.
         note = f"{found.missing} has no price" if found is not None and found.missing else ""
         yield status(wire.PROTECTION_EXPOSURE_NOTIONAL, limits.max_exposure_notional, exposure, note=note)
     for protection, limit, used in (
-        (wire.PROTECTION_CONCURRENT_POSITIONS, limits.max_concurrent_positions, found and found.positions),
-        (wire.PROTECTION_OPEN_RESERVATIONS, limits.max_open_reservations, found and found.reservations),
+        (
+            wire.PROTECTION_CONCURRENT_POSITIONS,
+            limits.max_concurrent_positions,
+            None if found is None else found.positions,
+        ),
+        (
+            wire.PROTECTION_OPEN_RESERVATIONS,
+            limits.max_open_reservations,
+            None if found is None else found.reservations,
+        ),
     ):
         if limit is not None:
             yield status(protection, limit, used)
     if limits.order_rate_count is not None:
         note = f"orders in {limits.order_rate_interval_seconds or 1} s"
-        yield status(wire.PROTECTION_ORDER_RATE, limits.order_rate_count, found and found.orders, note=note)
+        orders = None if found is None else found.orders
+        yield status(wire.PROTECTION_ORDER_RATE, limits.order_rate_count, orders, note=note)
