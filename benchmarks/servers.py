@@ -24,6 +24,7 @@ SETTINGS = {
     "DEBT_MGMT_PRICES_MARK_MAX_AGE_SECONDS": "3600",
     "DEBT_MGMT_RISK_SETTINGS_MAX_DAILY_LOSS_FRACTION": "null",
     "DEBT_MGMT_RISK_SETTINGS_MAX_DRAWDOWN_FRACTION": "null",
+    "DEBT_MGMT_RISK_SETTINGS_NEW_INSTRUMENTS": "open",
 }
 """Marks stay fresh between rounds, and no breaker ends a measurement. Everything else is as a user gets it."""
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import assert_type
 
 from debt_mgmt.client import Alert, Listing, MarginClient, Order, OrderCheck, Position, ReserveOutcome, SyncMarginClient
+from debt_mgmt.client import LimitSet, LimitSetStatus, NodeLimits, PutLimitSetOutcome, Scope
 
 
 async def right(client: MarginClient, blocking: SyncMarginClient) -> None:
@@ -22,6 +23,8 @@ async def right(client: MarginClient, blocking: SyncMarginClient) -> None:
     assert_type(blocking.positions("alice")[0].quantity, Decimal)
     assert_type([alert async for alert in client.alerts()], list[Alert])
     assert_type(list(blocking.alerts(limit=5)), list[Alert])
+    assert_type(await client.limit_sets(concerning=Scope(owner="desk")), Listing[LimitSetStatus])
+    assert_type(blocking.put_limit_set(LimitSet(Scope(), NodeLimits(max_leverage=3))), PutLimitSetOutcome)
     assert_type((await client.raw.margin.CheckOrder(request())).result.fits, bool)
     assert_type(blocking.raw.margin.CheckOrder(request()).result.fits, bool)
 
@@ -32,6 +35,8 @@ async def wrong(client: MarginClient, blocking: SyncMarginClient) -> None:
     await client.check_order("alice", "BTCUSDT")  # error: arg-type
     await client.check_order("alice", Order.buy("B", 1), tiemout=1)  # error: call-arg
     await client.account()  # error: call-arg
+    NodeLimits(max_leverage=2.5)  # error: arg-type
+    await client.limit_sets(Scope())  # error: call-arg
     client.account("alice")  # error: unused-coroutine
     await blocking.account("alice")  # error: misc
     (await client.check_order("alice", Order.buy("B", 1))).fit  # error: attr-defined

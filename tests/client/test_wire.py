@@ -63,6 +63,8 @@ OTHER_NAMES = {
     "RiskLimitsStatus": "GetRiskLimitsResponse",
     "AcknowledgeOutcome": "AcknowledgeAlertResponse",
     "SetRiskLimitsOutcome": "SetRiskLimitsResponse",
+    "PutLimitSetOutcome": "PutLimitSetResponse",
+    "DeleteLimitSetOutcome": "DeleteLimitSetResponse",
     "HaltOutcome": "HaltTradingResponse",
     "ResumeOutcome": "ResumeTradingResponse",
     "InstrumentPut": "PutInstrumentResponse",

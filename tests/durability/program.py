@@ -40,6 +40,7 @@ class Program:
             "server.address": "127.0.0.1:0",
             "server.metrics_port": "0",
             "server.log_level": "WARNING",
+            "risk_settings.new_instruments": "open",
             **(settings or {}),
         }
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DEBT_MGMT_")}

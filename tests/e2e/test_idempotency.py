@@ -62,6 +62,18 @@ async def of_nobody(desk: Desk, account_id: str) -> dict[str, Any]:
     return {"account_id": None}
 
 
+def limit_set(owner: str, leverage: str) -> risk_service_pb2.LimitSet:
+    return risk_service_pb2.LimitSet(
+        scope=types_pb2.Scope(owner=owner), limits=risk_service_pb2.NodeLimits(max_leverage=leverage)
+    )
+
+
+async def a_limit_set(desk: Desk, account_id: str) -> dict[str, Any]:
+    put = risk_service_pb2.PutLimitSetRequest(request_id=desk.request_id(), limit_set=limit_set(account_id, "3"))
+    assert (await desk.risk.PutLimitSet(put)).accepted
+    return {"account_id": None, "scope": types_pb2.Scope(owner=account_id)}
+
+
 async def bitcoin(desk: Desk, account_id: str) -> dict[str, Any]:
     await desk.fill(account_id, BUY, "0.1", "BTCUSDT", "60000")
     return {}
@@ -168,6 +180,8 @@ CASES = [
         {"limits": LIMITS(max_daily_loss="500")},
         {"limits": LIMITS(max_daily_loss="501")},
     ),
+    Case("RiskService/PutLimitSet", of_nobody, {"limit_set": limit_set("idle", "3")}, {"limit_set": limit_set("idle", "2")}),
+    Case("RiskService/DeleteLimitSet", a_limit_set, {"reason": "over"}, {"name": "weekend"}),
     Case("RiskService/HaltTrading", bitcoin, {"reason": "drill"}, {"reason": "fire"}),
     Case("RiskService/HaltTrading", of_nobody, {"owner": "idle", "reason": "drill"}, {"owner": "idler"}),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -27,11 +28,15 @@ from debt_mgmt.core.check import CheckResult, check
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.house import House, apply_house, decide_house
 from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.limit_sets import Hours, LimitMode, LimitSet, NodeLimits
 from debt_mgmt.core.margin import Summary, World, figures, summarize
 from debt_mgmt.core.market import AssetRule, Mark
+from debt_mgmt.core.scope import HOUSE as HOUSE_SCOPE
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from tests.support.instruments import ALL
+from tests.support.others import Ordered, Others
 
 D = Decimal
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -85,6 +90,8 @@ class Desk:
         self.now = at
         self.accounts: dict[str, Account] = {}
         self.journal: dict[str, list[bytes]] = {}
+        self.ordered: list[Ordered] = []
+        """Risk-adding orders, as the order rate of a node counts them."""
         for instrument in instruments:
             self.house_do(c.PutInstrument(instrument))
 
@@ -134,7 +141,26 @@ class Desk:
 
     def world(self, account_id: str) -> World:
         written = len(self.journal.get(account_id, ()))
-        return World(self.house, self.marks, self.settings, self.now, 1, written + 1)
+        return World(self.house, self.marks, self.settings, self.now, 1, written + 1, outside=self.others)
+
+    @property
+    def others(self) -> Others:
+        """What all accounts use of the tree of limits."""
+        return Others(self.accounts, self.ordered, lambda: World(self.house, self.marks, self.settings, self.now))
+
+    def limit_node(
+        self,
+        scope: Scope = HOUSE_SCOPE,
+        name: str = "",
+        *,
+        currency: str = "USDT",
+        mode: LimitMode = LimitMode.ENFORCED,
+        hours: tuple[Hours, ...] = (),
+        **limits: Decimal | int | str,
+    ) -> tuple[e.HouseEvent, ...]:
+        """Set the limits of a node; texts are decimals."""
+        values: dict[str, Any] = {name: D(one) if isinstance(one, str) else one for name, one in limits.items()}
+        return self.house_do(c.PutLimitSet(LimitSet(scope, name, mode, NodeLimits(**values), hours, currency)))
 
     # Accounts
 
@@ -171,6 +197,8 @@ class Desk:
             assert not any(sums_by_asset(postings_in(event)).values()), f"money appeared or vanished in {event!r}"
             log.append(row)
             account = apply(account, again)
+            if isinstance(again, e.MarginReserved | e.OrderPlaced) and not again.reservation.reduce_only:
+                self.ordered.append((self.now, account_id, again.reservation))
         assert not any(isinstance(event, e.CommandRefused) for event in events[1:])
         if account is not None:
             self.accounts[account_id] = account

@@ -35,6 +35,8 @@ from debt_mgmt.v1 import (
 )
 
 NO_COSTS = {"sandbox.slippage_rate": "0", "sandbox.taker_fee_rate": "0", "sandbox.maker_fee_rate": "0"}
+OPEN = {"risk_settings.new_instruments": "open"}
+"""Tests put instruments to trade them at once."""
 
 
 class Clock:
@@ -188,7 +190,7 @@ async def service(
     **flags: str,
 ) -> AsyncIterator[Desk]:
     """A running service: on an embedded PostgreSQL in `data_directory`, or on `journal`, or on a journal in memory."""
-    given = {"server.address": "127.0.0.1:0", "server.metrics_port": "0", **NO_COSTS}
+    given = {"server.address": "127.0.0.1:0", "server.metrics_port": "0", **NO_COSTS, **OPEN}
     given |= {name.replace("__", "."): value for name, value in flags.items()}
     if data_directory is not None:
         given["database.data_directory"] = str(data_directory)

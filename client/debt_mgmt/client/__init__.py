@@ -17,6 +17,7 @@ from debt_mgmt.client.answers import (
     Answer,
     InsufficientMargin,
     Listing,
+    NeedsSecondPerson,
     NotSynced,
     Outcome,
     Recorded,
@@ -47,6 +48,7 @@ from debt_mgmt.client.enums import (
     LeverageCapSource,
     LeveragePath,
     LeverageState,
+    LimitMode,
     LiquidationCause,
     LiquidationState,
     LiquidationStepKind,
@@ -130,6 +132,14 @@ from debt_mgmt.client.leverage import (
     SetMarginModeOutcome,
     VenueRequest,
 )
+from debt_mgmt.client.limit_sets import (
+    DeleteLimitSetOutcome,
+    LimitHours,
+    LimitSet,
+    LimitSetStatus,
+    NodeLimits,
+    PutLimitSetOutcome,
+)
 from debt_mgmt.client.liquidations import ClosePositionOutcome, Liquidation, LiquidationStep
 from debt_mgmt.client.margin import MarginStatus, Portfolio
 from debt_mgmt.client.market import (
@@ -167,6 +177,7 @@ from debt_mgmt.client.risk import (
     SetRiskLimitsOutcome,
     Unchanged,
 )
+from debt_mgmt.client.scope import Scope
 from debt_mgmt.client.streams import OrderToCheck, StreamedCheck
 from debt_mgmt.client.sync_client import SyncMarginClient
 from debt_mgmt.client.sync_watch import SyncMarginWatch
@@ -233,6 +244,7 @@ __all__ = [
     "ClosePositionOutcome",
     "Conflict",
     "DeadlineExceeded",
+    "DeleteLimitSetOutcome",
     "Debt",
     "DebtMgmtError",
     "DebtSummary",
@@ -267,6 +279,10 @@ __all__ = [
     "LeveragePath",
     "LeverageSetting",
     "LeverageState",
+    "LimitHours",
+    "LimitMode",
+    "LimitSet",
+    "LimitSetStatus",
     "Liquidation",
     "LiquidationCause",
     "LiquidationEvent",
@@ -287,6 +303,8 @@ __all__ = [
     "MarkUpdate",
     "Marks",
     "MarksPublished",
+    "NeedsSecondPerson",
+    "NodeLimits",
     "NotFound",
     "NotImplementedByServer",
     "Number",
@@ -311,6 +329,7 @@ __all__ = [
     "Protection",
     "ProtectionStatus",
     "Provenance",
+    "PutLimitSetOutcome",
     "QuarantineReason",
     "QuarantinedMark",
     "RateLimited",
@@ -339,6 +358,7 @@ __all__ = [
     "Role",
     "ServerDraining",
     "ServerFault",
+    "Scope",
     "SetDryRunOutcome",
     "SetLeverageOutcome",
     "SetMarginModeOutcome",

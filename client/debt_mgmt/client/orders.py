@@ -43,6 +43,8 @@ class OrderCheck(Answer):
     """The account with the order's margin held; when it does not fit, as it would be."""
     mark: Mark | None
     """The mark price used. None with CheckDetail.FIGURES, and when there is none."""
+    shadow_violations: tuple[Violation, ...] = ()
+    """What limit sets in SHADOW would have refused it for. It has no influence on `fits`."""
 
     def raise_if_refused(self) -> Self:
         """This answer, if the order fits. Raises Refused if not."""
@@ -67,6 +69,8 @@ class BatchCheckResult:
     """Largest buy that would pass, in contracts. Only when refused, or with CheckDetail.FULL."""
     largest_sell: Decimal | None
     """Largest sell that would pass, in contracts. Only when refused, or with CheckDetail.FULL."""
+    shadow_violations: tuple[Violation, ...] = ()
+    """What limit sets in SHADOW would have refused it for. It has no influence on `fits`."""
 
     def raise_if_refused(self) -> Self:
         """This finding, if the order fits. Raises Refused if not."""

@@ -6,6 +6,7 @@ from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
 from debt_mgmt.client.leverage import LeverageMethods
+from debt_mgmt.client.limit_sets import LimitSetMethods
 from debt_mgmt.client.liquidations import LiquidationMethods
 from debt_mgmt.client.margin import MarginMethods
 from debt_mgmt.client.market import MarketMethods
@@ -26,6 +27,7 @@ class ServiceMethods(
     DebtMethods,
     FundMethods,
     RiskMethods,
+    LimitSetMethods,
     MarketMethods,
     AuditMethods,
     AccessMethods,

@@ -161,7 +161,7 @@ async def start_service(settings: Mapping[str, str], journal: object, options: M
         journal = server_module("journal.memory_journal").MemoryJournal()
     elif journal == "configured":
         journal = None
-    read = config.read_settings(environment={}, flags=settings)
+    read = config.read_settings(environment={}, flags={"risk_settings.new_instruments": "open", **settings})
     service: RunningService = await app.start(read, journal=journal, **options)
     return service
 

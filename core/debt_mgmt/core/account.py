@@ -363,6 +363,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
+    strategies: dict[str, dict[str, Decimal]] = {}
+    """Strategy → position key → signed quantity that it traded; what belongs to none is left out."""
     orders: dict[str, PaperOrder] = {}
     """Open paper orders by id, in the order in which they were placed."""
     past_orders: tuple[PaperOrder, ...] = ()

@@ -16,10 +16,13 @@ from debt_mgmt.core.account import (
     position_key,
 )
 from debt_mgmt.core.commands import Order
+from debt_mgmt.core.exposure import other_exposure
 from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
 from debt_mgmt.core.margin import figures_of, unit_margin
 from debt_mgmt.core.market import Mark
 from debt_mgmt.core.money import ONE, ZERO, floor_to_step, owned, ratio, required
+from debt_mgmt.core.node_limits import Nodes, nodes_of
+from debt_mgmt.core.node_use import Outside
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 from debt_mgmt.core.sync import not_synced
 from debt_mgmt.core.view import AccountView, SymbolView
@@ -51,6 +54,8 @@ class CheckResult(msgspec.Struct, frozen=True, gc=False):
     mark: Mark | None = None
     margin_price: Decimal | None = None
     open_loss: Decimal = ZERO
+    shadow_violations: tuple[Violation, ...] = ()
+    """What limit sets in SHADOW would have refused it for; no part of the verdict."""
 
 
 def margin_price(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
@@ -90,15 +95,18 @@ def is_reducing(account: Account, order: Order) -> bool:
     return order.reduce_only or order.quantity <= abs(leg.quantity)
 
 
-def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool = True) -> CheckResult:
+def check(
+    view: AccountView, order: Order, at: datetime, *, with_largest: bool = True, outside: Outside | None = None
+) -> CheckResult:
     """Check one order against the account. Pure: the same view, order and time give the same answer.
 
-    A reducing order fits always. Any other order is answered with every violation, in order of precedence.
+    A reducing order fits always. Any other order is answered with every violation, in order of precedence. `outside`
+    is what other accounts use of the tree of limits, where it is asked elsewhere than in the view's world.
     """
     account = view.account
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
     if is_reducing(account, order):
-        return reducing_result(view, symbol, order, at, with_largest)
+        return reducing_result(view, symbol, order, at, with_largest, outside)
     if isinstance(symbol, Violation):
         violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
         return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
@@ -113,13 +121,14 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
     found += stale_violations(view, symbol, at)
     found += terms_violations(view, symbol, order)
     found += rate_violations(view, at)
-    added, sized = size_violations(view, symbol, order.side, order.quantity, unit)
+    nodes = nodes_of(view, symbol, order, at, outside or view.world.outside)
+    added, sized = size_violations(view, symbol, order.side, order.quantity, unit, nodes)
     found += sized
     used_after = view.used + added
     largest_buy = largest_sell = None
     if with_largest or found:
-        largest_buy = largest(view, symbol, order, Side.BUY, at)
-        largest_sell = largest(view, symbol, order, Side.SELL, at)
+        largest_buy = largest(view, symbol, order, Side.BUY, at, nodes)
+        largest_sell = largest(view, symbol, order, Side.SELL, at, nodes)
     known = not view.summary.missing
     leg = held_leg(account, order)
     closing = abs(leg.quantity) if leg is not None and leg.quantity * order.side.sign < 0 else ZERO
@@ -139,7 +148,15 @@ def check(view: AccountView, order: Order, at: datetime, *, with_largest: bool =
         mark=mark,
         margin_price=price,
         open_loss=loss,
+        shadow_violations=shadow_of(nodes, order),
     )
+
+
+def shadow_of(nodes: Nodes | None, order: Order) -> tuple[Violation, ...]:
+    """What limit sets in SHADOW would have refused the order for."""
+    if nodes is None or not nodes.shadow:
+        return ()
+    return by_precedence(nodes.shadowed(order.side, order.quantity))
 
 
 def fee_estimate(symbol: SymbolView, quantity: Decimal, price: Decimal) -> Decimal:
@@ -155,6 +172,7 @@ class BriefCheck(msgspec.Struct, frozen=True, gc=False):
     margin_available_after: Decimal
     margin_utilization_after: Decimal | None
     refused: CheckResult | None = None
+    shadow_violations: tuple[Violation, ...] = ()
 
 
 def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) -> BriefCheck:
@@ -165,13 +183,14 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
     if isinstance(symbol, Violation) or is_reducing(view.account, order) or view.standing:
         return brief_of(view, check(view, order, at, with_largest=False), hold)
+    nodes = nodes_of(view, symbol, order, at, view.world.outside)
     if order.price is None:
         unit = symbol.unit
     else:
         loss = open_loss(symbol.instrument, order.side, order.price, symbol.mark.price)
         price = margin_price(symbol.instrument, order.side, order.price, symbol.mark.price)
         unit = unit_margin(symbol.instrument, price, symbol.leverage, loss)
-    added, sized = size_violations(view, symbol, order.side, order.quantity, unit)
+    added, sized = size_violations(view, symbol, order.side, order.quantity, unit, nodes)
     if (
         sized
         or symbol.leverage_violations
@@ -187,16 +206,17 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
         required(added * view.world.settings.margin_buffer),
         owned(max(ZERO, view.equity - used_after)),
         ratio(used_after, view.equity),
+        shadow_violations=shadow_of(nodes, order),
     )
     if hold:
-        view.hold(symbol, order.side, order.quantity, unit, added)
+        view.hold(symbol, order.side, order.quantity, unit, added, order.strategy)
     return brief
 
 
 def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
     """The brief form of a full result: of a reducing order, or of a refused one."""
     if result.fits and hold:
-        view.count()
+        view.count(result.order.strategy, result.order.symbol)
     available, utilization = result.after.margin_available, result.after.margin_utilization
     if available is None:
         available, utilization = owned(view.available), ratio(view.used, view.equity)
@@ -207,6 +227,7 @@ def brief_of(view: AccountView, result: CheckResult, hold: bool) -> BriefCheck:
         available,
         utilization,
         None if result.fits else result,
+        result.shadow_violations,
     )
 
 
@@ -299,11 +320,11 @@ def order_window(account: Account, interval_seconds: int, at: datetime) -> tuple
 
 
 def size_violations(
-    view: AccountView, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal
+    view: AccountView, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, nodes: Nodes | None
 ) -> tuple[Decimal, list[Violation]]:
     """What an order of this size adds to margin used (in the account's currency), and the rules its size breaks."""
     meets, settings = symbol.side(side), view.world.settings
-    found: list[Violation] = []
+    found: list[Violation] = [] if nodes is None else nodes.violations(side, quantity)
     added = meets.added(quantity, unit) * symbol.rate
     worst = meets.worst + quantity
     if worst > 0 and (view.limits_on_size or symbol.tier_notional is not None):
@@ -385,10 +406,12 @@ def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, wor
     return found
 
 
-def size_caps(view: AccountView, symbol: SymbolView, side: Side) -> list[Decimal]:
+def size_caps(view: AccountView, symbol: SymbolView, side: Side, nodes: Nodes | None) -> list[Decimal]:
     """What every limit on size leaves for one more order on this side, in contracts; a tier's bound is not included."""
     instrument, limits = symbol.instrument, view.limits
-    caps = [] if instrument.max_quantity is None else [instrument.max_quantity]
+    caps = [] if nodes is None else nodes.caps(side)
+    if instrument.max_quantity is not None:
+        caps.append(instrument.max_quantity)
     if not view.limits_on_size and symbol.tier_notional is None:
         return caps
     worst, contract = symbol.side(side).worst, notional(instrument, ONE, symbol.mark.price)
@@ -402,42 +425,6 @@ def size_caps(view: AccountView, symbol: SymbolView, side: Side) -> list[Decimal
         left = max(ZERO, limits.max_exposure_notional - other_exposure(view, symbol, side))
         caps.append(left / (contract * symbol.rate) - worst)
     return caps
-
-
-def other_exposure(view: AccountView, symbol: SymbolView, side: Side) -> Decimal:
-    """Unsigned notional, in the account's currency, of all that an order on this side does not change."""
-    others = exposure_without(view, symbol.instrument.symbol)
-    if not symbol.use.one_way:
-        others += notional(symbol.instrument, symbol.side(side.opposite).worst, symbol.mark.price) * symbol.rate
-    return others
-
-
-def exposure_without(view: AccountView, excluded: str) -> Decimal:
-    """Unsigned notional, in the account's currency, of all other instruments with their open orders."""
-    symbols = {one.position.symbol for one in view.summary.positions} | set(view.summary.orders) | set(view.symbols)
-    amount = ZERO
-    for name in symbols - {excluded}:
-        other = view.symbol(name)
-        if isinstance(other, Violation):
-            amount += ordered_value(view, name)
-            continue
-        if not other.use.one_way:
-            amount += sum(one.notional * one.rate for one in view.summary.positions if one.position.symbol == name)
-            pending = other.use.buys.quantity + other.use.sells.quantity
-            amount += notional(other.instrument, pending, other.mark.price) * other.rate
-            continue
-        worst = max(other.side(Side.BUY).worst, other.side(Side.SELL).worst, ZERO)
-        amount += notional(other.instrument, worst, other.mark.price) * other.rate
-    return amount
-
-
-def ordered_value(view: AccountView, symbol: str) -> Decimal:
-    """Notional, in the account's currency, of the open orders on an instrument without a mark, at their own prices."""
-    use = view.summary.orders.get(symbol)
-    if use is None:
-        return ZERO
-    reserved = (one for one in view.account.reservations.values() if one.symbol == symbol and not one.reduce_only)
-    return sum((notional(use.instrument, one.quantity, one.price) * use.rate for one in reserved), ZERO)
 
 
 def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> Decimal:
@@ -460,7 +447,12 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> De
 
 
 def reducing_result(
-    view: AccountView, symbol: SymbolView | Violation, order: Order, at: datetime, with_largest: bool
+    view: AccountView,
+    symbol: SymbolView | Violation,
+    order: Order,
+    at: datetime,
+    with_largest: bool,
+    outside: Outside | None,
 ) -> CheckResult:
     """A reducing order fits. Its figures are shown where prices are known."""
     if isinstance(symbol, Violation) or view.summary.missing:
@@ -480,6 +472,7 @@ def reducing_result(
             position_margin=max(ZERO, use.position_margin - freed),
         )
         freed += use.order_margin() - left.order_margin()
+    nodes = nodes_of(view, symbol, order, at, outside or view.world.outside) if with_largest else None
     return CheckResult(
         order=order,
         fits=True,
@@ -489,16 +482,18 @@ def reducing_result(
         fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
         after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order)),
-        largest_buy=largest(view, symbol, order, Side.BUY, at) if with_largest else None,
-        largest_sell=largest(view, symbol, order, Side.SELL, at) if with_largest else None,
+        largest_buy=largest(view, symbol, order, Side.BUY, at, nodes) if with_largest else None,
+        largest_sell=largest(view, symbol, order, Side.SELL, at, nodes) if with_largest else None,
         mark=symbol.mark,
         margin_price=symbol.mark.price,
     )
 
 
-def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime) -> Decimal:
+def largest(
+    view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime, nodes: Nodes | None
+) -> Decimal:
     """The largest quantity on `side` that would pass now, at the order's price. What only reduces always passes."""
-    plain = order.price is None and symbol.use.one_way and not order.reduce_only
+    plain = order.price is None and symbol.use.one_way and not order.reduce_only and nodes is None
     if plain and side in symbol.largest and not stale_violations(view, symbol, at):
         return symbol.largest[side]
     asked = Order(order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side)
@@ -510,17 +505,18 @@ def largest(view: AccountView, symbol: SymbolView, order: Order, side: Side, at:
         or order.reduce_only
         or stale_violations(view, symbol, at)
         or rate_violations(view, at)
+        or (nodes is not None and any(one.problems for one in nodes.enforced))
         or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(asked))
     )
     if blocked:
         return reducible
-    answer = max(reducible, largest_opening(view, symbol, side, asked))
+    answer = max(reducible, largest_opening(view, symbol, side, asked, nodes))
     if plain:
         symbol.largest[side] = answer
     return answer
 
 
-def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order) -> Decimal:
+def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order, nodes: Nodes | None) -> Decimal:
     """The largest lot multiple whose size breaks no rule: reckoned where that is possible, else searched.
 
     Margin never falls with size, so the largest is what the margin left affords, or a limit on size. Where rounding
@@ -536,14 +532,14 @@ def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Or
         minimum = max(minimum, instrument.min_notional / per_contract)
 
     def passes(quantity: Decimal) -> bool:
-        return not size_violations(view, symbol, side, quantity, unit)[1]
+        return not size_violations(view, symbol, side, quantity, unit, nodes)[1]
 
     if too_many_positions(view, symbol):
         return ZERO
     meets, budget = symbol.side(side), view.budget / symbol.rate
     affordable = meets.affordable(budget, unit)
     if affordable is not None:
-        most = max(ZERO, min([affordable, *size_caps(view, symbol, side)]))
+        most = max(ZERO, min([affordable, *size_caps(view, symbol, side, nodes)]))
         whole, gap = floor_to_step(most, lot), lot * LEAST_GAP
         if gap < most - whole < lot - gap:
             return whole if whole >= minimum else ZERO

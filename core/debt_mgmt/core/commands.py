@@ -17,8 +17,10 @@ from debt_mgmt.core.account import (
     TimeInForce,
 )
 from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.market import AssetRule
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.venue import VenueState
 
@@ -280,8 +282,22 @@ class SetDryRun(Command, frozen=True):
     reason: str = ""
 
 
-class PutInstrument(Command, frozen=True):
+class PutInstrument(Command, frozen=True, omit_defaults=True):
     instrument: Instrument
+    opened: bool = False
+    """True: it may be traded at once, whatever the rule for new instruments."""
+
+
+class PutLimitSet(Command, frozen=True, omit_defaults=True):
+    """Set the limits of a node under a name. `limit_set.at` is not read."""
+
+    limit_set: LimitSet
+
+
+class DeleteLimitSet(Command, frozen=True, omit_defaults=True):
+    scope: Scope
+    name: str = ""
+    reason: str = ""
 
 
 class SetAssetRule(Command, frozen=True):

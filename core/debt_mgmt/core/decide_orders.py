@@ -40,7 +40,7 @@ def reserve_margin(draft: Draft, command: c.ReserveMargin, view: AccountView | N
     account, world = draft.account, draft.world
     if view is None:
         view = AccountView(account, world)
-    result = check(view, command.order, world.at, with_largest=False)
+    result = check(view, command.order, world.at, with_largest=False, outside=world.outside)
     if not result.fits:
         return refuse_order(draft, "ReserveMargin", result)
     draft.add(reservation_event(draft, command, view, result))
@@ -76,6 +76,7 @@ def reservation_event(
         window_started_at=started,
         orders_in_window=counted if result.reducing else counted + 1,
         mark=mark_used(mark) if mark is not None else None,
+        shadow=result.shadow_violations,
     )
 
 
@@ -105,6 +106,7 @@ def reservation_for(draft: Draft, result: CheckResult, expires_at: datetime, cli
         limit_price=order.price,
         open_loss=result.open_loss,
         client_order_id=client_order_id,
+        strategy=order.strategy,
     )
 
 

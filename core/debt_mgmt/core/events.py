@@ -43,6 +43,8 @@ from debt_mgmt.core.house_events import BorrowRateSet as BorrowRateSet
 from debt_mgmt.core.house_events import ConfigurationChanged as ConfigurationChanged
 from debt_mgmt.core.house_events import FundingRatePublished as FundingRatePublished
 from debt_mgmt.core.house_events import InstrumentPut as InstrumentPut
+from debt_mgmt.core.house_events import LimitSetDeleted as LimitSetDeleted
+from debt_mgmt.core.house_events import LimitSetPut as LimitSetPut
 from debt_mgmt.core.house_events import ResetScheduleSet as ResetScheduleSet
 from debt_mgmt.core.house_events import SettingChange as SettingChange
 from debt_mgmt.core.house_events import SignInFailed as SignInFailed
@@ -117,6 +119,8 @@ class MarginReserved(Event, frozen=True):
     window_started_at: datetime
     orders_in_window: int
     mark: MarkUsed | None = None
+    shadow: tuple[Violation, ...] = ()
+    """What limit sets in SHADOW would have refused it for, here and in OrderPlaced."""
 
 
 class ReservationReduced(Event, frozen=True):
@@ -145,6 +149,7 @@ class OrderPlaced(Event, frozen=True):
     orders_in_window: int
     mark: MarkUsed | None = None
     figures: Figures | None = None
+    shadow: tuple[Violation, ...] = ()
 
 
 class FillRecorded(Event, frozen=True):
@@ -488,6 +493,8 @@ HouseEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | LimitSetPut
+    | LimitSetDeleted
     | ConfigurationChanged
     | SignInFailed
     | TokenIssued
@@ -504,6 +511,8 @@ AnyEvent = (
     | ResetScheduleSet
     | TradingHalted
     | TradingResumed
+    | LimitSetPut
+    | LimitSetDeleted
     | ConfigurationChanged
     | SignInFailed
     | TokenIssued

@@ -1,6 +1,6 @@
 """Why it happened: a decision told as a summary, its working in numbers, and what would have prevented it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -35,14 +35,23 @@ LEVEL_EVENTS = (
 )  # fmt: skip
 
 
+Seen = Callable[[tuple[Violation, ...]], tuple[Violation, ...]]
+"""What a reader may know of violations."""
+
+
 def explain(
-    before: Account | None, command: c.Command, world: World, decided: Sequence[e.Event], asked: e.Event
+    before: Account | None,
+    command: c.Command,
+    world: World,
+    decided: Sequence[e.Event],
+    asked: e.Event,
+    seen: Seen = tuple,
 ) -> Explanation:
     """Explain `asked`, one of the events `decided` by this command on the account as it was `before`."""
     if before is None:
         return Explanation(f"{told(command)}: {e.kind_of(asked)}.")
     if isinstance(asked, e.CommandRefused):
-        return refused(before, command, world, asked)
+        return refused(before, command, world, asked, seen)
     state = before
     for event in decided:
         if isinstance(event, LEVEL_EVENTS) or event is asked:
@@ -63,18 +72,20 @@ def explain(
 # refusals
 
 
-def refused(account: Account, command: c.Command, world: World, event: e.CommandRefused) -> Explanation:
+def refused(account: Account, command: c.Command, world: World, event: e.CommandRefused, seen: Seen) -> Explanation:
+    violations = seen(event.violations)
     summary = summarize(account, world)
     lines = account_working(account, summary, world)
-    sentences = "; ".join(sentence(one) for one in event.violations)
+    sentences = "; ".join(sentence(one) for one in violations)
     words = f"{told(command)} was refused: {sentences}. {standing(summary)}"
     order = ordered(account, command, world)
     if order is not None:
         lines += order_lines(account, world, order)
-        remedy = remedies.of_order(account, world, order)
+        shown = msgspec.structs.replace(order, violations=seen(order.violations))
+        remedy = remedies.of_order(account, world, shown)
     else:
-        remedy = "; ".join(advice for one in event.violations if (advice := remedies.advice(one)))
-    return Explanation(words, (*lines, *threshold_lines(world.settings)), event.violations, remedy)
+        remedy = "; ".join(advice for one in violations if (advice := remedies.advice(one)))
+    return Explanation(words, (*lines, *threshold_lines(world.settings)), violations, remedy)
 
 
 def ordered(account: Account, command: c.Command, world: World) -> CheckResult | None:

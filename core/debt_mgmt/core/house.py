@@ -7,10 +7,12 @@ import msgspec
 from debt_mgmt.core.access import AccessToken
 from debt_mgmt.core.commands import (
     Command,
+    DeleteLimitSet,
     HaltHouse,
     IssueToken,
     PublishFundingRate,
     PutInstrument,
+    PutLimitSet,
     RecordConfiguration,
     RecordSignInFailure,
     ResumeHouse,
@@ -29,6 +31,8 @@ from debt_mgmt.core.events import (
     FundingRatePublished,
     HouseEvent,
     InstrumentPut,
+    LimitSetDeleted,
+    LimitSetPut,
     ResetScheduleSet,
     SettingChange,
     SignInFailed,
@@ -40,10 +44,13 @@ from debt_mgmt.core.events import (
 )
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import CLOCKS, BorrowRate
+from debt_mgmt.core.limit_sets import NEW_INSTRUMENT, LimitSet, NodeLimits, key_of
 from debt_mgmt.core.market import AssetRule, FundingRate
+from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.resets import ResetSchedule
-from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.scope import Scope
+from debt_mgmt.core.settings import NewInstruments, RiskSettings
 
 EVERYONE = ""
 HOUSE_KEY = "house"
@@ -69,6 +76,8 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     """By symbol, ascending in time, the latest FUNDING_RATES_KEPT."""
     reset_schedule: ResetSchedule = ResetSchedule()
     reset_schedule_since: datetime | None = None
+    limit_sets: dict[str, LimitSet] = {}
+    """By key; see `limit_sets.key_of`."""
     tokens: dict[str, AccessToken] = {}
     """By name, with those that have ended."""
     configuration: dict[str, str] = {}
@@ -85,10 +94,19 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
     """Events that follow from a command to the house. Putting what is already there changes nothing."""
     house = house or House()
     match command:
-        case PutInstrument(instrument=instrument):
-            if house.instruments.get(instrument.symbol) == instrument:
+        case PutInstrument():
+            return instrument_put(house, command, at)
+        case PutLimitSet(limit_set=limit_set):
+            known = house.limit_sets.get(limit_set.key)
+            if known is not None and known.says(limit_set):
                 return ()
-            return (InstrumentPut(instrument=instrument),)
+            return (LimitSetPut(msgspec.structs.replace(limit_set, at=at)),)
+        case DeleteLimitSet(scope=scope, name=name, reason=reason):
+            known = house.limit_sets.get(key_of(scope, name))
+            if known is None:
+                subject = f"{name or 'standing'} of {scope.words}"
+                return (CommandRefused("DeleteLimitSet", (Violation(Reason.LIMIT_SET_NOT_FOUND, subject),)),)
+            return (LimitSetDeleted(known, reason, at),)
         case SetAssetRule(rule=rule):
             if house.assets.get(rule.asset) == rule:
                 return ()
@@ -118,6 +136,21 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
         case IssueToken() | RotateToken() | RevokeToken():
             return token_changed(house, command, at)
     raise AssertionError(f"not a command to the house: {command!r}")
+
+
+def instrument_put(house: House, command: PutInstrument, at: datetime) -> tuple[HouseEvent, ...]:
+    """The instrument; one that was not there before at zero, where the rules say so."""
+    instrument, symbol = command.instrument, command.instrument.symbol
+    before = house.instruments.get(symbol)
+    if before == instrument:
+        return ()
+    put = InstrumentPut(instrument=instrument)
+    starts_at_zero = house.rules is not None and house.rules.new_instruments is NewInstruments.ZERO
+    if before is not None or command.opened or not starts_at_zero:
+        return (put,)
+    nothing = NodeLimits(max_position_quantity=ZERO)
+    reason = "a new instrument starts at zero"
+    return put, LimitSetPut(LimitSet(Scope(symbol=symbol), NEW_INSTRUMENT, limits=nothing, reason=reason, at=at))
 
 
 def configuration_recorded(house: House, command: RecordConfiguration, at: datetime) -> tuple[HouseEvent, ...]:
@@ -213,6 +246,11 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(
                 house, halts={key: halt for key, halt in house.halts.items() if key != owner}
             )
+        case LimitSetPut(limit_set=limit_set):
+            return msgspec.structs.replace(house, limit_sets={**house.limit_sets, limit_set.key: limit_set})
+        case LimitSetDeleted(limit_set=limit_set):
+            left = {key: one for key, one in house.limit_sets.items() if key != limit_set.key}
+            return msgspec.structs.replace(house, limit_sets=left)
         case ConfigurationChanged(changes=changes, rules=rules, version=version):
             values = {**house.configuration, **{one.key: one.after for one in changes}}
             kept = {key: value for key, value in values.items() if value is not None}

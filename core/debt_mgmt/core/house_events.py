@@ -8,6 +8,7 @@ from debt_mgmt.core.access import AccessToken
 from debt_mgmt.core.event import Event
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import BorrowRate
+from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.resets import ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
@@ -47,6 +48,20 @@ class TradingHalted(Event, frozen=True):
 
 class TradingResumed(Event, frozen=True):
     owner: str
+    reason: str
+    at: datetime
+
+
+class LimitSetPut(Event, frozen=True):
+    """A limit set as it is from now on; it takes the place of the one with the same key."""
+
+    limit_set: LimitSet
+
+
+class LimitSetDeleted(Event, frozen=True):
+    """A limit set was taken away. It is told whole, so that the log shows what no longer holds."""
+
+    limit_set: LimitSet
     reason: str
     at: datetime
 

@@ -12,6 +12,7 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.house import House
 from debt_mgmt.core.margin import World
 from debt_mgmt.core.market import HeldPrice, Mark
+from debt_mgmt.core.node_use import OutsideThen, OutsideUse
 from debt_mgmt.core.settings import RiskSettings
 
 
@@ -26,6 +27,8 @@ class Inputs(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     house: int = 0
     marks: tuple[Mark, ...] = ()
     held: dict[str, HeldPrice] = {}
+    outside: dict[str, OutsideUse] = {}
+    """What others used of the limit sets that were looked at, by their keys."""
 
 
 class MarksRead(Mapping[str, Mark]):
@@ -69,6 +72,7 @@ def with_inputs(
     house: int,
     marks: Mapping[str, Mark],
     held: Mapping[str, HeldPrice],
+    outside: Mapping[str, OutsideUse] | None = None,
 ) -> tuple[e.Event, ...]:
     """The events, the first with its inputs. A venue's whole state is kept only where it led to more than itself."""
     if not events:
@@ -80,6 +84,7 @@ def with_inputs(
             house,
             tuple(marks[symbol] for symbol in sorted(marks)),
             dict(held) if held else {},
+            dict(outside) if outside else {},
         )
         raw = msgspec.Raw(ENCODER.encode(inputs))
     return (msgspec.structs.replace(events[0], inputs=raw), *events[1:])
@@ -106,7 +111,7 @@ def command_of(inputs: Inputs) -> c.Command:
 def world_of(inputs: Inputs, house: House, settings: RiskSettings, at: Any, shard: int, position: int) -> World:
     """The world as the decision saw it."""
     marks = {mark.symbol: mark for mark in inputs.marks}
-    return World(house, marks, settings, at, shard, position, inputs.held)
+    return World(house, marks, settings, at, shard, position, inputs.held, OutsideThen(inputs.outside))
 
 
 @cache

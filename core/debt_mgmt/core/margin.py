@@ -33,6 +33,7 @@ from debt_mgmt.core.instrument import (
 )
 from debt_mgmt.core.market import HeldPrice, Mark, Unpriced, asset_price
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
+from debt_mgmt.core.node_use import Outside
 from debt_mgmt.core.settings import RiskSettings
 
 
@@ -47,6 +48,8 @@ class World(msgspec.Struct, frozen=True):
     position: int = 0
     held_prices: Mapping[str, HeldPrice] = {}
     """By symbol: what assets are valued by instead of the mark. Positions follow the mark."""
+    outside: Outside | None = None
+    """What other accounts use of the tree of limits; None where that is not known."""
 
 
 class PositionFigures(msgspec.Struct, frozen=True, gc=False):
@@ -249,10 +252,13 @@ def mark_used(mark: Mark) -> MarkUsed:
 
 def usable_mark(account: Account, world: World, symbol: str) -> Mark | None:
     """The instrument's mark, unless it was read from a recording and the account is a real one."""
+    return mark_for(world, symbol, real=account.environment is not Environment.SANDBOX)
+
+
+def mark_for(world: World, symbol: str, *, real: bool) -> Mark | None:
+    """The instrument's mark; None where it was read from a recording and is asked for a `real` account."""
     mark = world.marks.get(symbol)
-    if mark is not None and mark.recorded and account.environment is not Environment.SANDBOX:
-        return None
-    return mark
+    return None if mark is not None and mark.recorded and real else mark
 
 
 def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) -> Decimal:
@@ -260,16 +266,33 @@ def rate_for(account: Account, world: World, asset: str, used: dict[str, Mark]) 
 
     Marks that were read are added to `used`. Raises Unpriced.
     """
+    return rate_between(world, asset, account.currency, used, real=account.environment is not Environment.SANDBOX)
+
+
+def rate_between(world: World, asset: str, currency: str, used: dict[str, Mark], *, real: bool) -> Decimal:
+    """Price of one unit of `asset` in any currency, never by a recording where it is asked for a `real` account."""
     house, read, marks = world.house, dict[str, Mark](), world.marks
     if world.held_prices:
         held = {symbol: one.mark for symbol, one in world.held_prices.items()}
         marks = cast(Mapping[str, Mark], ChainMap(held, marks))  # type: ignore[arg-type]
-    rate = asset_price(asset, account.currency, house.assets, house.instruments, marks, read)
+    rate = asset_price(asset, currency, house.assets, house.instruments, marks, read)
     for symbol in read:
-        if usable_mark(account, world, symbol) is None:
+        if mark_for(world, symbol, real=real) is None:
             raise Unpriced(symbol)
     used.update(read)
     return rate
+
+
+def contract_value(world: World, symbol: str, currency: str, used: dict[str, Mark], *, real: bool) -> Decimal:
+    """What one contract is worth at its mark, in any currency. Marks that were read are added to `used`.
+
+    Raises Unpriced.
+    """
+    instrument, mark = world.house.instruments.get(symbol), mark_for(world, symbol, real=real)
+    if instrument is None or mark is None:
+        raise Unpriced(symbol)
+    used[symbol] = mark
+    return notional(instrument, ONE, mark.price) * rate_between(world, instrument.settle, currency, used, real=real)
 
 
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:

@@ -39,7 +39,7 @@ def place_order(draft: Draft, command: c.PlaceOrder, view: AccountView | None) -
     if account.environment is not Environment.SANDBOX:
         return refuse(draft, "PlaceOrder", Violation(Reason.NOT_SANDBOX, account.account_id))
     view = view if view is not None else AccountView(account, world)
-    result = check(view, command.order, world.at, with_largest=False)
+    result = check(view, command.order, world.at, with_largest=False, outside=world.outside)
     if not result.fits:
         return refuse_order(draft, "PlaceOrder", result)
     mark = present_mark(draft, command.order.symbol)
@@ -85,6 +85,7 @@ def order_placed(
         window_started_at=started,
         orders_in_window=counted if result.reducing else counted + 1,
         mark=mark,
+        shadow=result.shadow_violations,
     )
 
 

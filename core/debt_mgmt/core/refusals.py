@@ -5,7 +5,9 @@ from enum import StrEnum
 
 import msgspec
 
+from debt_mgmt.core.limit_sets import NEW_INSTRUMENT
 from debt_mgmt.core.money import text
+from debt_mgmt.core.scope import Scope
 
 
 class Reason(StrEnum):
@@ -56,6 +58,7 @@ class Reason(StrEnum):
     CHANGE_PENDING = "CHANGE_PENDING"
     TOKEN_EXISTS = "TOKEN_EXISTS"
     TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
+    LIMIT_SET_NOT_FOUND = "LIMIT_SET_NOT_FOUND"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -70,6 +73,10 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     limit: Decimal | None = None
     headroom: Decimal | None = None
     note: str = ""
+    scope: Scope | None = None
+    """Node of the tree whose limit it is; None: a rule of the account or of the service."""
+    limit_set: str = ""
+    """Name of that node's limit set; empty is its standing one."""
 
 
 SENTENCES: dict[Reason, str] = {
@@ -117,8 +124,18 @@ SENTENCES: dict[Reason, str] = {
     Reason.DRY_RUN: "{subject} is in dry run: nothing is sent to its venue; SetDryRun ends that",
     Reason.TOKEN_EXISTS: "a good token is named {subject}: revoke it, or rotate it for a new secret",
     Reason.TOKEN_NOT_FOUND: "no good token is named {subject}",
+    Reason.LIMIT_SET_NOT_FOUND: "there is no limit set {subject}",
     Reason.CHANGE_PENDING: "the venue has not answered the last change on {subject} yet: {note}",
 }
+
+
+WITHOUT_NUMBERS: dict[Reason, str] = {
+    Reason.EXPOSURE_LIMIT: "exposure would be above the limit",
+    Reason.CONCURRENT_POSITIONS: "too many positions would be open",
+    Reason.OPEN_RESERVATIONS: "too many reservations would be open",
+    Reason.ORDER_RATE: "too many orders in this interval",
+}
+"""Where the numbers are not the reader's to know."""
 
 
 def sentence(violation: Violation) -> str:
@@ -127,7 +144,22 @@ def sentence(violation: Violation) -> str:
         name: text(value) if (value := getattr(violation, name)) is not None else "unknown"
         for name in ("value", "limit", "headroom")
     }
-    return SENTENCES[violation.reason].format(subject=violation.subject, note=violation.note, **number)
+    words = WITHOUT_NUMBERS.get(violation.reason) if violation.value is None else None
+    if words is None:
+        words = SENTENCES[violation.reason]
+    words = words.format(subject=violation.subject, note=violation.note, **number)
+    return words if violation.scope is None else f"{words} ({origin(violation.scope, violation.limit_set)})"
+
+
+def origin(scope: Scope, limit_set: str) -> str:
+    """Which limit set it is, and for one that keeps a new instrument at zero, how that is opened."""
+    words = f"limit set {limit_set} of {scope.words}" if limit_set else f"limits of {scope.words}"
+    if limit_set != NEW_INSTRUMENT or not scope.symbol:
+        return words
+    return (
+        f"{words}: a new instrument starts at zero; debt-mgmt limits set --instrument {scope.symbol}"
+        f" --name {NEW_INSTRUMENT} max_position_quantity=... --reason ... opens it"
+    )
 
 
 def by_precedence(violations: list[Violation]) -> tuple[Violation, ...]:

@@ -9,7 +9,7 @@ from debt_mgmt.core.account import Account
 from debt_mgmt.core.check import CheckResult, check
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.money import ONE, ZERO, floor_to_step, owned, ratio, required, text
-from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.refusals import WITHOUT_NUMBERS, Reason, Violation, origin
 from debt_mgmt.core.view import AccountView
 
 MOVES = tuple(Decimal(share) for share in ("0.01", "0.02", "0.05", "0.10", "0.20", "0.35", "0.50", "0.75", "0.95"))
@@ -58,6 +58,8 @@ def advice(violation: Violation) -> str:
         for name in ("value", "limit", "headroom")
     }
     words = ADVICE.get(violation.reason, "")
+    if violation.scope is not None and violation.value is None and violation.reason in WITHOUT_NUMBERS:
+        words = f"less use of the {origin(violation.scope, violation.limit_set)}"
     return words.format(subject=violation.subject, note=violation.note, **number)
 
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
@@ -16,6 +17,14 @@ def fee_rate(instrument: Instrument, settings: "RiskSettings", *, maker: bool = 
     if configured is not None:
         return configured
     return instrument.maker_fee_rate if maker else instrument.taker_fee_rate
+
+
+class NewInstruments(StrEnum):
+    """What may be done with an instrument that was not there before."""
+
+    ZERO = "zero"
+    """Nothing is opened in it until somebody sets its limits."""
+    OPEN = "open"
 
 
 class RiskSettings(msgspec.Struct, frozen=True):
@@ -62,6 +71,8 @@ class RiskSettings(msgspec.Struct, frozen=True):
     """Share of its value that collateral fetches when it is converted."""
     starting_capital: Decimal = Decimal(10_000_000)
     starting_currency: str = "INR"
+    new_instruments: NewInstruments | msgspec.UnsetType = msgspec.UNSET
+    """Not set, as in logs of versions that did not know it, is OPEN."""
 
 
 NO_OWN_LIMITS = Limits()

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from debt_mgmt.core.account import Account, PositionSide, Side, TradingState
+from debt_mgmt.core.account import Account, Environment, PositionSide, Side, TradingState
 from debt_mgmt.core.instrument import Instrument
+from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.limits import loss_violations
 from debt_mgmt.core.margin import (
     OpenOrders,
     OrderUse,
     Summary,
     World,
+    contract_value,
     figures,
     leverage_of,
     order_use,
@@ -23,6 +25,7 @@ from debt_mgmt.core.margin import (
 )
 from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.node_use import OwnUse
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.settings import effective_limits
 from debt_mgmt.core.sync import not_synced
@@ -162,6 +165,13 @@ class AccountView:
         self.occupied = {position.symbol for position in account.positions.values()} | self.summary.orders.keys()
         """Instruments held or on order."""
         self.before = figures(self.summary)
+        self.limit_sets = concerning(account, world) if world.house.limit_sets else ()
+        """Limit sets of nodes that the account belongs to, by key."""
+        self.sets: dict[tuple[str, str], tuple[LimitSet, ...]] = {}
+        self.uses: dict[str, OwnUse] = {}
+        self.values: dict[tuple[str, str], Decimal] = {}
+        self.held: list[tuple[str, str]] = []
+        """Strategy and instrument of each risk-adding order that `hold` has counted."""
         self.most_used = world.settings.liquidation_threshold * self.equity
         self.limits_on_size = any(
             limit is not None
@@ -242,20 +252,78 @@ class AccountView:
         self.marks += (one for one in used.values() if one not in self.marks)
         return view
 
-    def hold(self, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, added: Decimal) -> None:
+    def sets_for(self, strategy: str, symbol: str) -> tuple[LimitSet, ...]:
+        """Limit sets that concern an order of this strategy on this instrument, by key."""
+        found = self.sets.get((strategy, symbol))
+        if found is None:
+            account = self.account
+            found = self.sets[strategy, symbol] = tuple(
+                one
+                for one in self.limit_sets
+                if one.scope.concerns(account.owner, account.account_id, strategy, symbol)
+            )
+        return found
+
+    def use_of(self, strategy: str) -> OwnUse:
+        """What the account has, or one strategy of it (empty: all), with the orders that `hold` has counted."""
+        found = self.uses.get(strategy)
+        if found is None:
+            found = self.uses[strategy] = OwnUse(self.account, strategy)
+        return found
+
+    def orders_held(self, strategy: str, symbol: str) -> int:
+        """How many risk-adding orders `hold` has counted, of a strategy and an instrument (empty: of any)."""
+        return sum(strategy in ("", one) and symbol in ("", name) for one, name in self.held)
+
+    def unit_value(self, symbol: str, currency: str) -> Decimal:
+        """What one contract is worth in a currency (empty: the account's own). Raises Unpriced."""
+        found = self.values.get((symbol, currency))
+        if found is None:
+            account, used = self.account, dict[str, Mark]()
+            real = account.environment is not Environment.SANDBOX
+            found = contract_value(self.world, symbol, currency or account.currency, used, real=real)
+            self.values[symbol, currency] = found
+            self.marks += (one for one in used.values() if one not in self.marks)
+        return found
+
+    def hold(
+        self, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, added: Decimal, strategy: str = ""
+    ) -> None:
         """Count an accepted order as reserved for those checked after it: `unit` margin a contract, `added` in all."""
-        self.count()
+        self.count(strategy, symbol.instrument.symbol)
+        if self.limit_sets:
+            self.held.append((strategy, symbol.instrument.symbol))
+            for use in self.uses_of(strategy):
+                use.order(symbol.instrument.symbol, side, quantity)
         symbol.use.orders(side).add(quantity, unit)
         self.used += added
         self.occupied.add(symbol.instrument.symbol)
         symbol.sides.clear()
 
-    def count(self) -> None:
+    def uses_of(self, strategy: str) -> list[OwnUse]:
+        """The uses that an order of this strategy belongs to."""
+        return [self.use_of(one) for one in {"", strategy}]
+
+    def count(self, strategy: str, symbol: str) -> None:
         """Count an accepted order that holds no margin."""
         self.open_reservations += 1
         self.orders_added += 1
-        for symbol in self.symbols.values():
-            symbol.largest.clear()
+        if self.limit_sets:
+            for use in self.uses_of(strategy):
+                use.reserve(symbol)
+        for one in self.symbols.values():
+            one.largest.clear()
+
+
+def concerning(account: Account, world: World) -> tuple[LimitSet, ...]:
+    """The house's limit sets whose nodes the account belongs to, whatever the strategy and the instrument."""
+    known = world.house.limit_sets
+    nodes = (known[key] for key in sorted(known))
+    return tuple(
+        one
+        for one in nodes
+        if one.scope.owner in ("", account.owner) and one.scope.account_id in ("", account.account_id)
+    )
 
 
 def standing_violations(account: Account, world: World, summary: Summary) -> tuple[Violation, ...]:

@@ -19,7 +19,7 @@ from debt_mgmt.core.account import Account, Environment, Limits
 from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
-from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.settings import NewInstruments, RiskSettings
 from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.backup import check_whole
@@ -310,6 +310,7 @@ def risk_rules(settings: Settings) -> RiskSettings:
         conversion_ratio=sandbox.conversion_ratio,
         starting_capital=sandbox.starting_capital,
         starting_currency=sandbox.currency,
+        new_instruments=NewInstruments(risk.new_instruments),
     )
 
 
@@ -323,7 +324,7 @@ async def furnish(engine: Engine, settings: Settings) -> None:
     for instrument in default_instruments():
         there, wanted = engine.house.instruments.get(instrument.symbol), under(rules, instrument)
         if there is None or (there != wanted and there in [under(one, instrument) for one in RULE_SETS]):
-            await engine.submit_house(PutInstrument(wanted), request_id="", actor=SYSTEM)
+            await engine.submit_house(PutInstrument(wanted, opened=True), request_id="", actor=SYSTEM)
     tiered = {asset: tiered_rule(asset, table) for asset, table in sandbox.haircut_tiers.items()}
     tiers = {asset: table for asset, table in rules.haircut_tiers.items() if asset not in sandbox.haircuts}
     tiers |= {asset: rule.haircut_tiers for asset, rule in tiered.items() if rule is not None}

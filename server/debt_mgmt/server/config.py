@@ -118,6 +118,13 @@ class RiskSection(Section, frozen=True, kw_only=True):
     reservation_time_to_live_seconds: Annotated[
         int, Key("A reservation that brings no time to live is released after this.", "seconds", least=1)
     ] = 300
+    new_instruments: Annotated[
+        Literal["zero", "open"],
+        Key(
+            "Whether an instrument that was never there before starts at zero, until its limit set new-instrument is"
+            " changed or taken away, or may be traded at once. Those that come with the service are open.",
+        ),
+    ] = "zero"
     live_state_max_age_seconds: Annotated[
         float,
         Key(

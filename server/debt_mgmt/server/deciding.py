@@ -14,6 +14,7 @@ from debt_mgmt.core.house import House, decide_house
 from debt_mgmt.core.inputs import MarksRead, with_inputs
 from debt_mgmt.core.margin import World
 from debt_mgmt.core.market import Mark
+from debt_mgmt.core.node_use import OutsideRead
 from debt_mgmt.server.shard_answers import Context
 
 if TYPE_CHECKING:
@@ -36,19 +37,24 @@ class Deciding:
         engine = self.engine
         house, held = engine.house, engine.collateral.held
         read = MarksRead(engine.marks)
-        world = World(house, read, engine.risk, context.at, context.shard, context.position, held)
+        outside = OutsideRead(engine.tree) if house.limit_sets else None
+        world = World(house, read, engine.risk, context.at, context.shard, context.position, held, outside)
         view = None
         if isinstance(command, c.Assess) and account is not None:
             engine.assessing.discard(account.account_id)
         elif isinstance(command, c.ReserveMargin | c.PlaceOrder) and account is not None:
-            view = engine.view_of(account, msgspec.structs.replace(world, marks=engine.marks))
+            view = engine.view_of(account, msgspec.structs.replace(world, marks=engine.marks, outside=engine.tree))
         events = decide(account, command, world, view)
         if not events:
             return ()
         if view is not None:
             read.read.update((mark.symbol, mark) for mark in view.marks)
         place = engine.house_shard.revision.position
-        return with_inputs(events, command, place, read.read, held)  # type: ignore[return-value]
+        if outside is None:
+            return with_inputs(events, command, place, read.read, held)  # type: ignore[return-value]
+        if account is not None:
+            engine.tree.decided(account, events, context)
+        return with_inputs(events, command, place, read.read, held, outside.read)  # type: ignore[return-value]
 
 
 def with_mark(

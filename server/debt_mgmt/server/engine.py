@@ -33,6 +33,7 @@ from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Head, Journal
 from debt_mgmt.server.journal.state import Change
+from debt_mgmt.server.limit_tree import LimitTree
 from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
 from debt_mgmt.server.passing_time import PassingTime
@@ -121,6 +122,7 @@ class Engine:
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.deciding = Deciding(self)
+        self.tree = LimitTree(self)
         self.time = PassingTime(self)
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
@@ -176,6 +178,7 @@ class Engine:
                 self.time.expects(account.account_id, account.reservations.values())
                 self.settling.notice(account.account_id, account)
                 self.paper.keep(account)
+        await self.tree.start()
         for shard in self.shards.values():
             for account in shard.entities.values():
                 self.reductions.resume(account)
@@ -222,7 +225,8 @@ class Engine:
 
     def world(self) -> World:
         """The surroundings of a question asked now."""
-        return World(self.house, self.marks, self.risk, self.clock(), held_prices=self.collateral.held)
+        held = self.collateral.held
+        return World(self.house, self.marks, self.risk, self.clock(), held_prices=held, outside=self.tree)
 
     def view(self, account_id: str) -> AccountView:
         """The account prepared for checks; kept while neither it nor its marks change."""
@@ -347,6 +351,7 @@ class Engine:
     def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
         """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
         self.present.clear()
+        self.tree.house_changed()
         self.paper.halted |= any(isinstance(change.event, e.TradingHalted) for change in changes)
         rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
         put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
@@ -366,9 +371,11 @@ class Engine:
             kind = type(event)
             if kind is e.MarginReserved:
                 self.counters.reserved += 1
+                self.counters.shadow(event.shadow)  # type: ignore[union-attr]
                 self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
             elif kind is e.OrderPlaced:
                 self.counters.reserved += 1
+                self.counters.shadow(event.shadow)  # type: ignore[union-attr]
                 self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
                 self.paper.placed(key, event)  # type: ignore[arg-type]
             elif kind is e.EquityRecorded:
@@ -409,6 +416,7 @@ class Engine:
                 self.settling.notice(key, account)
             if account.sync is not None:
                 self.live.notice(key, account)
+        self.tree.committed(number, changes[-1].position, touched)
         self.unscreened.update(touched)
         self.hub.changed(touched)
 
@@ -435,6 +443,7 @@ class Engine:
         self.counters.marks_quarantined += len(quarantined)
         self.marks.update(moved)
         self.present.clear()
+        self.tree.priced()
         self.time.blind.difference_update(moved)
         valuing = {rule.priced_by for rule in self.house.assets.values()}
         held = [symbol for symbol, mark in moved.items() if symbol in valuing and self.collateral.look(mark)]

@@ -43,6 +43,12 @@ class EngineCounters(msgspec.Struct):
     checks: list[int] = msgspec.field(default_factory=lambda: [0, 0])
     """Orders that were only asked about: those that do not fit, and those that do."""
     checks_by_reason: dict[str, int] = {}
+    shadow_by_reason: dict[str, int] = {}
+    """What limit sets in SHADOW would have refused, of orders and of what was only asked about."""
+
+    def shadow(self, violations: Sequence[Violation]) -> None:
+        if violations:
+            count_reasons(self.shadow_by_reason, violations)
 
     def decided(self, command: object, events: Sequence[object]) -> None:
         result = "refused" if any(isinstance(event, e.CommandRefused) for event in events) else "accepted"
@@ -52,7 +58,8 @@ class EngineCounters(msgspec.Struct):
     def refuse(self, violations: Iterable[Violation]) -> None:
         count_reasons(self.refused_by_reason, violations)
 
-    def checked(self, violations: Sequence[Violation]) -> None:
+    def checked(self, violations: Sequence[Violation], shadow: Sequence[Violation] = ()) -> None:
+        self.shadow(shadow)
         self.checks[not violations] += 1
         if violations:
             count_reasons(self.checks_by_reason, violations)
@@ -171,6 +178,7 @@ def snapshot_of(engine: "Engine") -> MetricsSnapshot:
         checks={"refused": counters.checks[False], "accepted": counters.checks[True]},
         checks_refused_by_reason=dict(counters.checks_by_reason),
         refused_by_reason=dict(counters.refused_by_reason),
+        shadow_by_reason=dict(counters.shadow_by_reason),
         mark_age_seconds=shown,
         held_mark_age_seconds_max=oldest_held,
         marks_accepted=counters.marks_accepted,

@@ -8,7 +8,7 @@ import msgspec
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.decide import decide
-from debt_mgmt.core.explain import Explanation, explain
+from debt_mgmt.core.explain import Explanation, Seen, explain
 from debt_mgmt.core.faults import Fault
 from debt_mgmt.core.house import decide_house
 from debt_mgmt.core.inputs import Inputs, begins_decision, command_of, inputs_of, world_of
@@ -47,8 +47,8 @@ class Decision(NamedTuple):
         return self.rows[0]
 
 
-async def explained(engine: "Engine", row: Row) -> Explained:
-    """Explain the event in a row of the journal."""
+async def explained(engine: "Engine", row: Row, seen: Seen = tuple) -> Explained:
+    """Explain the event in a row of the journal. `seen` is what the reader may know of violations."""
     if row.shard == HOUSE_SHARD:
         return await house_explained(engine, row)
     journal = engine.journal
@@ -65,7 +65,7 @@ async def explained(engine: "Engine", row: Row) -> Explained:
     command = command_of(inputs)
     return Explained(
         row,
-        explain(then.account, command, world, decision.events, asked),
+        explain(then.account, command, world, decision.events, asked, seen),
         inputs.marks,
         rules_words(then.account, world, inputs),
         [*(await halts(journal, asked, inputs)), *then.led_by],

@@ -49,6 +49,7 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
     checks: dict[str, int] = {}
     """Orders that were only asked about, `accepted` or `refused`."""
     checks_refused_by_reason: dict[str, int] = {}
+    shadow_by_reason: dict[str, int] = {}
     held_mark_age_seconds_max: float = 0.0
     stream_lag_seconds: float = 0.0
     """The longest time that a watcher has left due news lying."""
@@ -203,6 +204,8 @@ def decision_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
     yield counted("checks", "Orders that were asked about, by result.", now.checks, "result")
     reasons = now.checks_refused_by_reason
     yield counted("check_refusals", "Reasons why such orders would be refused.", reasons, "reason")
+    words = "What limit sets in SHADOW would have refused orders for, checked or placed."
+    yield counted("shadow_violations", words, now.shadow_by_reason, "reason")
     states = now.accounts_by_trading_state
     yield labelled("accounts_by_trading_state", "Accounts in each trading state.", states, "state")
     yield gauge("reductions_running", "Reductions that are under way.", now.reductions_running)

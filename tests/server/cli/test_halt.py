@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from debt_mgmt.client import AccountExists, Environment, OrderRate, TradingState
+from debt_mgmt.server.cli.account_limits import changes_in, changes_of
 from debt_mgmt.server.cli.drill import account_for, percentile
-from debt_mgmt.server.cli.limits import changes_in, changes_of
 from debt_mgmt.server.cli.session import Failed
 from tests.server.cli import made
 from tests.server.cli.test_service import Service, asked, run, start

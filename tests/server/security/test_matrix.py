@@ -28,6 +28,7 @@ ROLES = {
         LeverageService/GetLeverage LeverageService/ListLeverage LeverageService/ListLeverageLimits
         DebtService/GetDebtSummary DebtService/ListDebts DebtService/ListInterestCharges DebtService/ListBorrowRates
         FundService/GetFunds FundService/ListFundHistory RiskService/GetRiskLimits RiskService/ListAlerts
+        RiskService/ListLimitSets
         MarketService/ListInstruments MarketService/ListMarks MarketService/ListFundingRates
         AuditService/ListAuditEvents AuditService/ExplainEvent
     """,
@@ -40,6 +41,7 @@ ROLES = {
     """,
     Role.RISK: """
         AccountService/SetDryRun RiskService/SetRiskLimits RiskService/ResumeTrading MarketService/PublishMarks
+        RiskService/PutLimitSet RiskService/DeleteLimitSet
         MarketService/PublishFundingRate AuditService/VerifyAudit
     """,
     Role.ADMIN: """

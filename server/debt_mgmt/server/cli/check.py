@@ -100,6 +100,9 @@ def check_shown(about: Account, order: Order, check: OrderCheck) -> RenderableTy
         parts.append(Text(f"fee about {amount(check.fee_estimate)} {about.currency}", "dim"))
     if check.violations:
         parts.append(violations_table(check.violations))
+    if check.shadow_violations:
+        parts.append(Text("\nlimits in shadow would have refused it; they do not count", "magenta"))
+        parts.append(violations_table(check.shadow_violations, "magenta"))
     if check.before is not None and check.after is not None:
         after = "after" if check.fits else "if it were"
         parts.append(before_and_after(check.before, check.after, about.currency, ("now", after)))

@@ -1,244 +1,278 @@
-"""`debt-mgmt limits`: an account's limits and their headroom, changed with a reason, compared, and over time."""
+"""`debt-mgmt limits`: limits of an account and of every node of the tree: their use, changes, comparison, the past."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Group
-from rich.text import Text
 
-from debt_mgmt.client import AuditEvent, MarginClient, OrderRate, RiskLimits, RiskLimitsStatus, as_of
-from debt_mgmt.server.cli.audit import actor_name
+from debt_mgmt.client import LimitMode, MarginClient, Scope
+from debt_mgmt.server.cli import account_limits, limit_sets, limit_tree
+from debt_mgmt.server.cli.limit_hours import ALWAYS, hours_of
 from debt_mgmt.server.cli.output import Output
-from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, ask, time_of
-from debt_mgmt.server.cli.tables import exact, table, violations_table
-from debt_mgmt.server.cli.typed import number_of
-from debt_mgmt.server.cli.wording import moment, span, state_text
+from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask, time_of
 
 app = typer.Typer(
-    help="Limits of an account: how much of each is used, change, compare, look back.", no_args_is_help=True
+    help="Limits of an account, or of a node of the tree house, owner, account, strategy, instrument.",
+    no_args_is_help=True,
 )
 
-NAMES = tuple(field.name for field in fields(RiskLimits))
-COUNTS = ("max_concurrent_positions", "max_open_reservations")
-HOUSE = "house"
-"""Typed for a limit that goes back to the configured value."""
-RATE = re.compile(r"([0-9]+)/([0-9]+)?(s|m|h)")
-LENGTH = re.compile(r"([0-9]+)(s|m|h|d)")
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-NONE = "not limited"
-CHANGED = "LimitsSet"
-
-Who = Annotated[str, typer.Argument(metavar="ACCOUNT")]
+T = TypeVar("T")
+NODE = "Node"
+Who = Annotated[
+    str | None, typer.Argument(metavar="[ACCOUNT]", help="An account's own limits, where no node is named.")
+]
+House = Annotated[bool, typer.Option("--house", help="The whole house.", rich_help_panel=NODE)]
+Owner = Annotated[str | None, typer.Option(help="All accounts of an owner.", rich_help_panel=NODE)]
+OfAccount = Annotated[str | None, typer.Option("--account", help="One account.", rich_help_panel=NODE)]
+Strategy = Annotated[str | None, typer.Option(help="One strategy.", rich_help_panel=NODE)]
+Instrument = Annotated[str | None, typer.Option(help="One instrument.", rich_help_panel=NODE)]
+Name = Annotated[
+    str | None, typer.Option(help="Which of the node's sets; else its standing one.", rich_help_panel=NODE)
+]
+Reason = Annotated[str, typer.Option(help="Why; kept in the audit.")]
+Then = Annotated[
+    datetime | None, typer.Option(parser=time_of, metavar="TIME", help="Then and now: ISO 8601, or 2h ago.")
+]
 
 
 @app.command("get")
-def get(account: Who, target: Target = NEAR, as_json: Json = False) -> None:
-    """Show every limit with its use and headroom, and which protections are OFF."""
+def get(
+    account: Who = None,
+    house: House = False,
+    owner: Owner = None,
+    of_account: OfAccount = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    name: Name = None,
+    target: Target = NEAR,
+    as_json: Json = False,
+) -> None:
+    """Show every limit with its use and headroom: an account's own, with the protections that are OFF, or a node's."""
     output = Output(as_json)
+    node = node_of(account, house, owner, of_account, strategy, instrument, named=name is not None)
 
     async def work(client: MarginClient) -> None:
-        found = await client.risk_limits(account)
-        output.document(account_id=account, limits=found)
-        output.show(*limits_shown(account, found))
+        if node is None:
+            await account_limits.show(client, output, required(account))
+        else:
+            await limit_sets.show(client, output, node, name)
 
     ask(output, target, work)
 
 
 @app.command("set")
 def change(
-    account: Who,
-    change: Annotated[
-        list[str],
+    reason: Reason,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="LIMIT=VALUE...",
-            help="max_leverage=3, max_order_rate=10/1s, breaker_cool_down=1h; VALUE house goes back to the house's.",
+            metavar="[ACCOUNT] LIMIT=VALUE...",
+            help="max_leverage=3, max_order_rate=10/1s, breaker_cool_down=1h; VALUE house gives an account's own limit "
+            "back to the house, VALUE none takes a limit out of a node's set.",
         ),
-    ],
-    reason: Annotated[str, typer.Option(help="Why; kept in the audit.")],
+    ] = None,
+    house: House = False,
+    owner: Owner = None,
+    of_account: OfAccount = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    name: Name = None,
+    shadow: Annotated[
+        bool | None, typer.Option("--shadow/--enforced", help="Only report what it would have refused; or refuse.")
+    ] = None,
+    hours: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOURS",
+            help="When it is in force: 'sat 00:00 - mon 00:00 Europe/Zurich', 'mon-fri 22:00-06:00'; repeatable. "
+            "'always': always.",
+        ),
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="Of the notionals of a node that is not one account.")] = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """Change limits of an account; those not named stay. Exit status 1: refused by the rules."""
-    output, values = Output(as_json), changes_of(change)
-    if not reason.strip():
-        raise typer.BadParameter("say why: it is kept in the audit", param_hint="--reason")
+    """Change limits; those not named stay. With a node or a name: of its limit set, made where there is none.
+
+    Exit status 1: refused by the rules, or it waits for a second person.
+    """
+    output, account, typed = Output(as_json), *account_first(words or [])
+    own_set = name is not None or shadow is not None or hours or currency is not None
+    node = node_of(account, house, owner, of_account, strategy, instrument, named=bool(own_set))
+    said(reason)
+    if node is None:
+        if not typed:
+            raise typer.BadParameter("name a limit to change, such as max_leverage=3")
+        values = account_limits.changes_of(typed)
+    else:
+        change = limit_sets.Change(
+            values=limit_sets.values_of(typed),
+            mode=None if shadow is None else LimitMode.SHADOW if shadow else LimitMode.ENFORCED,
+            hours=None if not hours else [part for text in hours if text != ALWAYS for part in hours_of(text)],
+            currency=currency,
+        )
+        if change.empty:
+            raise typer.BadParameter("say what to change: a limit such as max_leverage=3, --shadow, --hours")
 
     async def work(client: MarginClient) -> Exit:
-        before = (await client.risk_limits(account)).limits
-        try:
-            outcome = await client.set_risk_limits(account, **values, reason=reason)
-        except ValueError as error:
-            raise Failed(str(error)) from None
-        output.document(outcome=outcome, before=before)
-        if not outcome.accepted:
-            output.show(Group(Text("REFUSED", "bold red"), violations_table(outcome.violations)))
-            return Exit.REFUSED
-        output.show(*differences_shown({"before": before, "now": outcome.limits}))
-        return Exit.OK
+        if node is None:
+            return await account_limits.change(client, output, required(account), values, reason)
+        return await limit_sets.put(client, output, node, name, change, reason)
+
+    ask(output, target, work)
+
+
+@app.command("delete")
+def delete(
+    reason: Reason,
+    account: Annotated[str | None, typer.Argument(metavar="[ACCOUNT]", help="The same as --account.")] = None,
+    house: House = False,
+    owner: Owner = None,
+    of_account: OfAccount = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    name: Name = None,
+    target: Target = NEAR,
+    as_json: Json = False,
+) -> None:
+    """Take a node's limit set away. Exit status 1: refused by the rules, or it waits for a second person."""
+    output = Output(as_json)
+    node = required(node_of(account, house, owner, of_account, strategy, instrument, named=True))
+    said(reason)
+
+    async def work(client: MarginClient) -> Exit:
+        return await limit_sets.delete(client, output, node, name, reason)
 
     ask(output, target, work)
 
 
 @app.command("diff")
 def diff(
-    account: Who,
+    account: Who = None,
     other: Annotated[str | None, typer.Argument(metavar="[OTHER]", help="Another account.")] = None,
-    since: Annotated[
-        datetime | None, typer.Option(parser=time_of, metavar="TIME", help="Or the same one then: ISO 8601, or 2h ago.")
-    ] = None,
+    since: Then = None,
+    house: House = False,
+    owner: Owner = None,
+    of_account: OfAccount = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    name: Name = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """Compare the limits of two accounts, or of one account then and now. Exit status 0, also where they differ."""
+    """Compare the limits of two accounts, of one then and now, or the sets of a node: the shadow with the enforced.
+
+    Exit status 0, also where they differ.
+    """
     output = Output(as_json)
-    if (other is None) == (since is None):
+    node = node_of(account, house, owner, of_account, strategy, instrument, named=name is not None)
+    if node is None and (other is None) == (since is None):
         raise typer.BadParameter("name another account, or a time with --since")
+    if node is not None and other is not None:
+        raise typer.BadParameter("two accounts are compared by their own limits, without a node or --name")
 
     async def work(client: MarginClient) -> None:
-        if since is not None:
-            with as_of(since):
-                then = (await client.risk_limits(account)).limits
-            sides = {f"{moment(since)} UTC": then, "now": (await client.risk_limits(account)).limits}
+        if node is None:
+            await account_limits.compare(client, output, required(account), other, since)
+        elif since is not None:
+            await limit_sets.compare_times(client, output, node, name, since)
         else:
-            assert other is not None
-            sides = {name: (await client.risk_limits(name)).limits for name in dict.fromkeys((account, other))}
-        output.document(sides=sides, different=different(sides))
-        output.show(*differences_shown(sides))
+            await limit_sets.compare_sets(client, output, node, name)
 
     ask(output, target, work)
 
 
 @app.command("history")
 def history(
-    account: Who,
+    account: Who = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest so many changes.")] = 20,
+    house: House = False,
+    owner: Owner = None,
+    of_account: OfAccount = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    name: Name = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """List who changed which limit of an account, when, and why; the newest last."""
+    """List who changed which limit, when, and why; the newest last. Without account and node: every limit set."""
     output = Output(as_json)
+    anything = any((account, house, owner, of_account, strategy, instrument, name))
+    node = (
+        node_of(account, house, owner, of_account, strategy, instrument, named=name is not None) if anything else None
+    )
 
     async def work(client: MarginClient) -> None:
-        found = client.audit_events(account, kinds=(CHANGED,), newest_first=True, limit=limit + 1)
-        events = [event async for event in found][::-1]
-        changes = changes_in(events, beginning=len(events) <= limit)
-        output.document(account_id=account, changes=changes)
-        shown = table("time (UTC)", "place", "changed", "by", "why")
-        for one in changes:
-            what = "\n".join(f"{name} {old or HOUSE} → {new or HOUSE}" for name, (old, new) in one["changed"].items())
-            place = f"{one['revision'].shard}:{one['revision'].position}"
-            shown.add_row(moment(one["time"]), place, what or "nothing", one["actor"], one["reason"])
-        output.show(shown if changes else Text(f"no limit of {account} was ever changed: all are the house's", "dim"))
+        if node is None and account is not None:
+            await account_limits.look_back(client, output, account, limit)
+        else:
+            await limit_sets.look_back(client, output, node, name, limit)
 
     ask(output, target, work)
 
 
-def changes_in(events: Sequence[AuditEvent], *, beginning: bool) -> list[dict[str, Any]]:
-    """What each event changed. The first one is compared with the house's limits where it is the `beginning`."""
-    own: Mapping[str, Any] | None = {} if beginning else None
-    changes = []
-    for event in events:
-        told = event.fields()
-        after: Mapping[str, Any] = told.get("limits", {})
-        if own is not None:
-            names = [name for name in {**own, **after} if own.get(name) != after.get(name)]
-            changes.append(
-                {
-                    "time": event.time,
-                    "revision": event.revision,
-                    "changed": {name: (own.get(name), after.get(name)) for name in names},
-                    "actor": actor_name(event.actor),
-                    "reason": told.get("reason", ""),
-                }
-            )
-        own = after
-    return changes
+@app.command("tree")
+def tree(
+    account: Annotated[
+        str | None, typer.Argument(metavar="[ACCOUNT]", help="Only what concerns this account, with its own limits.")
+    ] = None,
+    owner: Owner = None,
+    strategy: Strategy = None,
+    instrument: Instrument = None,
+    target: Target = NEAR,
+    as_json: Json = False,
+) -> None:
+    """Show the limit sets from the house down to the instruments, with what is used and what is left."""
+    output = Output(as_json)
+
+    async def work(client: MarginClient) -> None:
+        concerning = Scope(owner=owner, account_id=account, strategy=strategy, symbol=instrument)
+        await limit_tree.show(client, output, concerning)
+
+    ask(output, target, work)
 
 
-def changes_of(typed: Sequence[str]) -> dict[str, Any]:
-    """`max_leverage=3` and the like, as the client takes them."""
-    values: dict[str, Any] = {}
-    for one in typed:
-        name, equals, text = one.partition("=")
-        if not equals or not text:
-            raise typer.BadParameter(f"{one!r} is no change: write LIMIT=VALUE, such as max_leverage=3")
-        if name not in NAMES:
-            raise typer.BadParameter(f"{name!r} is no limit; limits are {', '.join(NAMES)}")
-        if name in values:
-            raise typer.BadParameter(f"{name} is named twice")
-        values[name] = None if text == HOUSE else value_of(name, text)
-    return values
-
-
-def value_of(name: str, text: str) -> Decimal | int | OrderRate | timedelta:
-    if name == "max_order_rate":
-        rate = RATE.fullmatch(text)
-        if rate is None:
-            raise typer.BadParameter(f"{text!r} is no rate: write 10/1s, or 600/1m")
-        return OrderRate(int(rate[1]), timedelta(seconds=int(rate[2] or 1) * UNITS[rate[3]]))
-    if name == "breaker_cool_down":
-        length = LENGTH.fullmatch(text)
-        if length is None:
-            raise typer.BadParameter(f"{text!r} is no length of time: write 90s, 30m, 1h or 1d")
-        return timedelta(seconds=int(length[1]) * UNITS[length[2]])
-    if name in COUNTS:
-        if not re.fullmatch("[0-9]{1,9}", text):
-            raise typer.BadParameter(f"{text!r} is no count: {name} is a whole number")
-        return int(text)
-    return number_of(text)
-
-
-def limits_shown(account: str, found: RiskLimitsStatus) -> list[Any]:
-    made = table("limit", "in force", "from")
-    for name in NAMES:
-        own = name in found.own_limits
-        made.add_row(
-            name, worded(getattr(found.limits, name)), Text("the account's own", "bold") if own else Text(HOUSE, "dim")
+def node_of(
+    account: str | None,
+    house: bool,
+    owner: str | None,
+    of_account: str | None,
+    strategy: str | None,
+    instrument: str | None,
+    *,
+    named: bool,
+) -> Scope | None:
+    """The node that is meant; None: an account's own limits. `named`: something else says that a limit set is meant."""
+    if account is not None and of_account is not None:
+        raise typer.BadParameter("name the account once: as ACCOUNT, or by --account")
+    narrower = (owner, of_account, strategy, instrument)
+    if house and (account is not None or any(one is not None for one in narrower)):
+        raise typer.BadParameter("--house is the whole house: leave it out, or the other names")
+    if house:
+        return Scope()
+    if any(one is not None for one in narrower) or (named and account is not None):
+        return Scope(owner=owner, account_id=account or of_account, strategy=strategy, symbol=instrument)
+    if account is None:
+        raise typer.BadParameter(
+            "name an account, or a node by --house, --owner, --account, --strategy, --instrument; "
+            "`debt-mgmt limits tree` shows every node that has limits"
         )
-    use = table("protection", "used", "limit", "headroom", "", right=("used", "limit", "headroom"))
-    for one in found.protections:
-        numbers = ("" if value is None else exact(value) for value in (one.used, one.limit, one.headroom))
-        note = " ".join(part for part in (one.subject, one.note) if part)
-        state = Text("OFF  ", "bold yellow") if one.off else Text("")
-        use.add_row(one.protection.value, *numbers, Text.assemble(state, (note, "dim")))
-    heading = Text.assemble((f"{account}  ", "bold"), state_text(found.trading_state))
-    if found.trading_state_reason:
-        heading.append(f"  {found.trading_state_reason}", "yellow")
-    return [heading, made, use]
+    return None
 
 
-def different(sides: Mapping[str, RiskLimits]) -> list[str]:
-    """The limits that are not the same on every side."""
-    return [
-        name
-        for name in NAMES
-        if any(getattr(one, name) != getattr(other, name) for one in sides.values() for other in sides.values())
-    ]
+def account_first(words: list[str]) -> tuple[str | None, list[str]]:
+    """The account, where the first word is one, and the changes."""
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return None, words
 
 
-def differences_shown(sides: Mapping[str, RiskLimits]) -> list[Any]:
-    names = different(sides)
-    if not names:
-        return [Text("no difference", "dim")]
-    made = table("limit", *sides)
-    for name in names:
-        made.add_row(name, *(worded(getattr(one, name)) for one in sides.values()))
-    return [made]
+def said(reason: str) -> None:
+    if not reason.strip():
+        raise typer.BadParameter("say why: it is kept in the audit", param_hint="--reason")
 
 
-def worded(value: Decimal | int | OrderRate | timedelta | None) -> str:
-    match value:
-        case None:
-            return NONE
-        case OrderRate():
-            return f"{value.orders} in {span(value.interval)}"
-        case timedelta():
-            return span(value)
-        case Decimal():
-            return exact(value)
-    return str(value)
+def required(value: T | None) -> T:
+    """What `node_of` has seen to."""
+    assert value is not None
+    return value

@@ -16,6 +16,7 @@ from rich.text import Text
 from debt_mgmt.client.channel import version
 from debt_mgmt.server.cli.output import Output, plain
 from debt_mgmt.server.cli.session import Exit, Json
+from debt_mgmt.server.cli.temporary import NEW_INSTRUMENTS, with_open_instruments
 from debt_mgmt.server.cli.wording import amount, grouped, percent
 from debt_mgmt.server.config import CATALOGUE, ConfigurationError, RiskSection, Settings, is_loopback, read_settings
 from debt_mgmt.server.config_sources import Secret, spelled
@@ -64,6 +65,8 @@ def serve(
         "prices.feeds": feeds_of(feed) if feed else None,
     }
     settings = settings_or_exit(output, config, {path: str(said) for path, said in flags.items() if said is not None})
+    if demo and NEW_INSTRUMENTS not in settings.origins:
+        settings = with_open_instruments(settings)
 
     from debt_mgmt.server.app import RunningService, run
     from debt_mgmt.server.cli.logs import configure_logs

@@ -89,18 +89,31 @@ def points(before: Decimal | None, after: Decimal | None) -> Text:
     return Text(f"{'+' if moved > 0 else ''}{format(round(moved, 1), ',f')} pt", "dim")
 
 
-def violations_table(violations: Sequence[Violation]) -> RenderableType:
-    """Every rule that was broken, with its numbers; what is said in words stands under it."""
-    made = table("reason", "about", "value", "limit", "headroom", right=("value", "limit", "headroom"))
+def violations_table(violations: Sequence[Violation], style: str = "bold red") -> RenderableType:
+    """Every rule that was broken, with its numbers; what is said in words stands under it.
+
+    Where it is the limit of a node of the tree, that node and its set are named.
+    """
+    numbers = ("value", "limit", "headroom")
+    of_nodes = ("limit of",) if any(violation.scope is not None for violation in violations) else ()
+    made = table("reason", *of_nodes, "about", *numbers, right=numbers)
     for violation in violations:
-        numbers = (violation.value, violation.limit, violation.headroom)
+        values = (violation.value, violation.limit, violation.headroom)
         made.add_row(
-            Text(violation.reason.value, "bold red"),
+            Text(violation.reason.value, style),
+            *([node_text(violation)] if of_nodes else ()),
             violation.subject or "",
-            *("" if number is None else exact(number) for number in numbers),
+            *("" if number is None else exact(number) for number in values),
         )
     words = [Text(f"  {violation.message}") for violation in violations]
     return Group(made, *words)
+
+
+def node_text(violation: Violation) -> Text:
+    """Whose limit it is: a node of the tree and the name of its set, or the account's own."""
+    if violation.scope is None:
+        return Text("the account", "dim")
+    return Text.assemble(str(violation.scope), (f"  {violation.limit_set}" if violation.limit_set else "", "dim"))
 
 
 def exact(number: Decimal) -> str:

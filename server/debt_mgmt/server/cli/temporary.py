@@ -17,13 +17,21 @@ PASSABLE = 0o711
 """Started by root, the journal's PostgreSQL runs as another user, who must get through to its own closed folder."""
 
 
+NEW_INSTRUMENTS = "risk_settings.new_instruments"
+
+
+def with_open_instruments(settings: Settings) -> Settings:
+    """The settings of a service to try things with: whatever instrument is put there may be traded at once."""
+    return msgspec.structs.replace(settings, risk=msgspec.structs.replace(settings.risk, new_instruments="open"))
+
+
 def for_a_while(
     settings: Settings, folder: Path, *, fee_rate: Decimal | None = None, slippage_rate: Decimal | None = None
 ) -> Settings:
     """`settings` with their rules kept, but listening on free ports of this machine and journaling in `folder`."""
     sandbox = settings.sandbox
     return msgspec.structs.replace(
-        settings,
+        with_open_instruments(settings),
         server=ServerSection(address="127.0.0.1:0", metrics_port=0, drain_seconds=1.0),
         database=DatabaseSection(data_directory=folder, bin_directory=settings.database.bin_directory),
         sandbox=msgspec.structs.replace(

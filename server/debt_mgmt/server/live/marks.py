@@ -101,11 +101,11 @@ class VenueMarks:
         house = self.engine.house.instruments
         for instrument in found:
             plain = msgspec.structs.replace(instrument, symbol=plain_names[instrument.symbol])
-            terms = [instrument] if self.own_names else []
-            terms += [plain] if plain.symbol not in house else []
+            terms = [PutInstrument(instrument)] if self.own_names else []
+            terms += [PutInstrument(plain, opened=True)] if plain.symbol not in house else []
             for one in terms:
-                if house.get(one.symbol) != one:
-                    await self.engine.submit_house(PutInstrument(one), request_id="", actor=SYSTEM)
+                if house.get(one.instrument.symbol) != one.instrument:
+                    await self.engine.submit_house(one, request_id="", actor=SYSTEM)
         self.plain_names.update(plain_names)
         self.want("", [*self.wanted.get("", ()), *plain_names])
 

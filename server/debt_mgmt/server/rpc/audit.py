@@ -34,7 +34,7 @@ class AuditService:
         following = token_of(place_of(page[-1]), "ListAuditEvents", *search.filters) if len(found) > size else ""
         place = engine.revision(search.account_id) if search.account_id else engine.house_revision()
         return wire.ListAuditEventsResponse(
-            **reading(place, at), events=[event_message(row) for row in page], next_page_token=following
+            **reading(place, at), events=[event_message(row, call.actor) for row in page], next_page_token=following
         )
 
     async def ExplainEvent(self, request: wire.ExplainEventRequest, call: "Call") -> wire.ExplainEventResponse:

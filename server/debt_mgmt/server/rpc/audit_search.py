@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.journal.journal import Journal, Row
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.pages import Cursor, is_after, moment
+from debt_mgmt.server.rpc.seen import payload_as_seen
 from debt_mgmt.server.rpc.validate import ERA
 from debt_mgmt.v1 import audit_service_pb2 as wire
 
@@ -61,7 +63,7 @@ def place_of(row: Row) -> Cursor:
     return [moment(row.at), row.shard, row.position]
 
 
-def event_message(row: Row) -> wire.AuditEvent:
+def event_message(row: Row, actor: Actor) -> wire.AuditEvent:
     return wire.AuditEvent(
         revision=convert.revision((row.shard, row.position)),
         time=convert.timestamp(row.at),
@@ -69,7 +71,7 @@ def event_message(row: Row) -> wire.AuditEvent:
         request_id=row.request_id,
         actor=row.actor,
         kind=row.kind,
-        payload=row.payload.decode(),
+        payload=payload_as_seen(row.payload, actor).decode(),
         chain_hash=row.hash.hex(),
     )
 

@@ -10,9 +10,11 @@ from debt_mgmt.core.commands import Order
 from debt_mgmt.core.faults import Fault, FaultReason, InvalidRequest
 from debt_mgmt.core.money import text
 from debt_mgmt.core.view import AccountView
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.errors import check_error
+from debt_mgmt.server.rpc.seen import as_seen
 from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
 from debt_mgmt.v1 import margin_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
@@ -41,7 +43,9 @@ def revision_of(engine: Engine, account_id: str) -> types_pb2.Revision:
     return convert.revision(engine.revision(account_id))
 
 
-def write_result(message: wire.CheckResult, result: CheckResult, view: AccountView, at: datetime, full: bool) -> None:
+def write_result(
+    message: wire.CheckResult, result: CheckResult, view: AccountView, at: datetime, full: bool, actor: Actor
+) -> None:
     """Write a finding where it belongs. What does not change with the order is made once for each view."""
     settings, level, memo = view.world.settings, view.account.level, view.memo
     message.fits, message.reducing = result.fits, result.reducing
@@ -53,7 +57,9 @@ def write_result(message: wire.CheckResult, result: CheckResult, view: AccountVi
         message.fee_estimate = text(result.fee_estimate)
     convert.write_margin_figures(message.after, result.after, settings, level)
     if result.violations:
-        message.violations.extend(convert.violation(one) for one in result.violations)
+        message.violations.extend(convert.violations(as_seen(result.violations, actor)))
+    if result.shadow_violations:
+        message.shadow_violations.extend(convert.violations(as_seen(result.shadow_violations, actor)))
     if full or not result.fits:
         if result.largest_buy is not None:
             message.largest_buy = text(result.largest_buy)
@@ -74,7 +80,7 @@ def write_result(message: wire.CheckResult, result: CheckResult, view: AccountVi
 
 
 def brief_message(
-    brief: BriefCheck, view: AccountView, order: Order, at: datetime, full: bool
+    brief: BriefCheck, view: AccountView, order: Order, at: datetime, full: bool, actor: Actor
 ) -> wire.BatchCheckResult:
     refused = brief.refused
     message = wire.BatchCheckResult(
@@ -86,7 +92,9 @@ def brief_message(
     if brief.margin_utilization_after is not None:
         message.margin_utilization_after = text(brief.margin_utilization_after)
     if refused is not None:
-        message.violations.extend(convert.violation(one) for one in refused.violations)
+        message.violations.extend(convert.violations(as_seen(refused.violations, actor)))
+    if brief.shadow_violations:
+        message.shadow_violations.extend(convert.violations(as_seen(brief.shadow_violations, actor)))
     if full and refused is None:
         refused = check(view, order, at)
     if refused is not None:
@@ -115,8 +123,8 @@ class Checks:
         response.revision.shard, response.revision.position = engine.revision(request.account_id)
         convert.write_timestamp(response.as_of, at)
         result = check(view, order, at)
-        engine.counters.checked(result.violations)
-        write_result(response.result, result, view, at, full=True)
+        engine.counters.checked(result.violations, result.shadow_violations)
+        write_result(response.result, result, view, at, full=True, actor=call.actor)
         return response
 
     async def BatchCheckOrders(
@@ -149,12 +157,13 @@ class Checks:
         if hold:
             view = view.scratch()
         response = wire.BatchCheckOrdersResponse(
-            revision=revision_of(engine, request.account_id),
-            as_of=convert.timestamp(at),
-            results=[brief_message(check_brief(view, order, at, hold=hold), view, order, at, full) for order in orders],
+            revision=revision_of(engine, request.account_id), as_of=convert.timestamp(at)
         )
-        for one in response.results:
-            engine.counters.checks[bool(one.fits)] += 1
+        for order in orders:
+            brief = check_brief(view, order, at, hold=hold)
+            response.results.append(brief_message(brief, view, order, at, full, call.actor))
+            engine.counters.checks[brief.fits] += 1
+            engine.counters.shadow(brief.shadow_violations)
         if full:
             response.before.CopyFrom(convert.margin_figures(view.before, engine.risk, view.account.level))
             marks = {one.symbol: one for one in view.summary.marks}
@@ -179,8 +188,8 @@ class Checks:
                     view = await self.with_instruments(view, [order])
                 full = request.detail == wire.CHECK_DETAIL_FULL
                 result = check(view, order, at, with_largest=full)
-                engine.counters.checked(result.violations)
-                write_result(response.result, result, view, at, full)
+                engine.counters.checked(result.violations, result.shadow_violations)
+                write_result(response.result, result, view, at, full, call.actor)
                 response.revision.shard, response.revision.position = engine.revision(request.account_id)
             except Fault as fault:
                 response.error.CopyFrom(check_error(fault, "StreamCheckOrders"))

@@ -17,6 +17,7 @@ from debt_mgmt.core.liquidation_price import ends_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, figures, leverage_of
 from debt_mgmt.core.money import PRICE_RESOLUTION, RATIO_RESOLUTION, ZERO, owned, required, text
 from debt_mgmt.core.refusals import Violation, sentence
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
 from debt_mgmt.core.venue import Provenance, VenuePosition
@@ -150,7 +151,14 @@ def violation(one: Violation) -> rejections_pb2.Violation:
         limit=optional_text(one.limit),
         headroom=optional_text(one.headroom),
         subject=one.subject,
+        scope=None if one.scope is None else scope(one.scope),
+        limit_set=one.limit_set,
     )
+
+
+def scope(node: Scope) -> types_pb2.Scope:
+    """A node of the tree of limits."""
+    return types_pb2.Scope(owner=node.owner, account_id=node.account_id, strategy=node.strategy, symbol=node.symbol)
 
 
 def violations(several: Iterable[Violation]) -> list[rejections_pb2.Violation]:

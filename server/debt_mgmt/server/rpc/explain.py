@@ -9,6 +9,7 @@ from debt_mgmt.server.journal.journal import LOG_OPENED, Row
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import reading
 from debt_mgmt.server.rpc.audit_search import HOUSE_SHARD, Search, event_message, newest
+from debt_mgmt.server.rpc.seen import as_seen
 from debt_mgmt.server.rpc.validate import Reader
 from debt_mgmt.v1 import audit_service_pb2 as wire
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 
 async def explain_event(engine: "Engine", request: wire.ExplainEventRequest, call: "Call") -> wire.ExplainEventResponse:
     row = await meant(engine, request, call)
-    found = await explained(engine, row)
+    found = await explained(engine, row, lambda violations: as_seen(violations, call.actor))
     place = engine.house_revision() if row.shard == HOUSE_SHARD else engine.revision(row.account_id)
     return wire.ExplainEventResponse(
         **reading(place, engine.clock()),
-        event=event_message(row),
+        event=event_message(row, call.actor),
         summary=found.explanation.summary,
         figures=[figure(one) for one in found.explanation.figures],
         marks=convert.marks(found.marks, row.at, engine.risk.mark_max_age),
-        violations=convert.violations(found.explanation.violations),
+        violations=convert.violations(as_seen(found.explanation.violations, call.actor)),
         margin_rules=found.margin_rules,
-        led_by=led_by(found),
+        led_by=led_by(found, call),
         remedy=found.explanation.remedy,
         reproduced=found.reproduced,
     )
@@ -70,7 +71,7 @@ def figure(one: Figure) -> wire.ExplainedFigure:
     return wire.ExplainedFigure(name=one.name, value=one.value, working=one.working)
 
 
-def led_by(found: Explained) -> list[wire.AuditEvent]:
+def led_by(found: Explained, call: "Call") -> list[wire.AuditEvent]:
     """Oldest first."""
     rows = sorted(found.led_by, key=lambda row: (row.at, row.shard, row.position))
-    return [event_message(row) for row in rows]
+    return [event_message(row, call.actor) for row in rows]

@@ -21,6 +21,7 @@ from debt_mgmt.server.rpc.checks import Checks
 from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, SIDE
 from debt_mgmt.server.rpc.orders import PaperOrders, fill_message
 from debt_mgmt.server.rpc.pages import page_of
+from debt_mgmt.server.rpc.seen import as_seen
 from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
 from debt_mgmt.server.rpc.watching import Watching
 from debt_mgmt.server.shard_answers import Committed, RequestIdReused
@@ -212,7 +213,7 @@ class MarginService(Checks, PaperOrders, Watching):
             accepted=isinstance(event, e.MarginReserved),
         )
         if isinstance(event, e.CommandRefused):
-            response.violations.extend(convert.violations(event.violations))
+            response.violations.extend(convert.violations(as_seen(event.violations, call.actor)))
             if event.largest_buy is not None:
                 response.largest_buy = text(event.largest_buy)
             if event.largest_sell is not None:
@@ -433,7 +434,7 @@ class MarginService(Checks, PaperOrders, Watching):
         for outcome in found.outcomes:
             result = response.results.add(
                 accepted=outcome.applied,
-                violations=convert.violations(outcome.violations),
+                violations=convert.violations(as_seen(outcome.violations, call.actor)),
                 after=convert.margin_figures(outcome.figures, world.settings, account.level),
             )
             if outcome.realized_pnl is not None:

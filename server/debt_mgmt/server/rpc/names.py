@@ -7,6 +7,7 @@ from debt_mgmt.core import account as a
 from debt_mgmt.core.access import Role
 from debt_mgmt.core.faults import FaultReason
 from debt_mgmt.core.instrument import InstrumentKind
+from debt_mgmt.core.limit_sets import LimitMode
 from debt_mgmt.core.profit import IntervalLength
 from debt_mgmt.core.refusals import Reason
 from debt_mgmt.core.venue import Provenance
@@ -48,6 +49,7 @@ ALERT_KIND = Names(a.AlertKind, types_pb2.AlertKind, "ALERT_KIND")
 SEVERITY = Names(a.Severity, types_pb2.AlertSeverity, "ALERT_SEVERITY")
 BREAKER_KIND = Names(a.BreakerKind, risk_service_pb2.BreakerKind, "BREAKER_KIND")
 QUARANTINE_REASON = Names(QuarantineReason, market_service_pb2.QuarantineReason, "QUARANTINE_REASON")
+LIMIT_MODE = Names(LimitMode, risk_service_pb2.LimitMode, "LIMIT_MODE")
 LENDER = Names(a.Lender, debt_service_pb2.Lender, "LENDER")
 INTERVAL_LENGTH = Names(IntervalLength, fund_service_pb2.FundInterval, "FUND_INTERVAL")
 REFUSAL_REASON = Names(Reason, rejections_pb2.RefusalReason, "REFUSAL_REASON")

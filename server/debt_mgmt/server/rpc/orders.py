@@ -11,6 +11,7 @@ from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, reading, verdict
 from debt_mgmt.server.rpc.names import ORDER_STATE, POSITION_SIDE, SIDE, TIME_IN_FORCE
 from debt_mgmt.server.rpc.pages import page_of
+from debt_mgmt.server.rpc.seen import as_seen
 from debt_mgmt.server.rpc.validate import Reader, order_of
 from debt_mgmt.v1 import margin_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
@@ -41,6 +42,9 @@ class PaperOrders:
         committed, left = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         response = wire.PlaceOrderResponse(**verdict(engine, account_id, committed))
         event = committed.events[0]
+        if isinstance(event, e.CommandRefused) and call.actor.accounts is not None:
+            del response.violations[:]
+            response.violations.extend(convert.violations(as_seen(event.violations, call.actor)))
         if isinstance(event, e.OrderPlaced):
             response.order.CopyFrom(order_message(left, event.order.order_id))
             fills = (one for one in committed.events if isinstance(one, e.FillRecorded))

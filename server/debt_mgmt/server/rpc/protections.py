@@ -5,7 +5,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 from debt_mgmt.core.account import Account, BreakerKind, Limits
-from debt_mgmt.core.check import exposure_without, order_window, seconds
+from debt_mgmt.core.check import order_window, seconds
+from debt_mgmt.core.exposure import exposure_without
 from debt_mgmt.core.limits import worth
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required, text
 from debt_mgmt.core.view import AccountView
