@@ -122,6 +122,7 @@ class PaperOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     rests: bool = False
     """No mark reached it when it was placed: it makes, and fills at its limit. Any other order takes."""
     client_order_id: str = ""
+    strategy: str = ""
     filled_quantity: Decimal = ZERO
     average_price: Decimal | None = None
     """Of its fills, by quantity."""
@@ -358,6 +359,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
+    strategies: dict[str, dict[str, Decimal]] = {}
+    """Strategy → position key → signed quantity that it traded; what belongs to none is left out."""
     orders: dict[str, PaperOrder] = {}
     """Open paper orders by id, in the order in which they were placed."""
     past_orders: tuple[PaperOrder, ...] = ()
@@ -374,6 +377,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     trading_state: TradingState = TradingState.ACTIVE
     trading_reason: str = ""
     trading_state_is_automatic: bool = True
+    halted_by: str = ""
+    """Who halted trading; empty where nobody did, or an earlier version did not keep it. So with the time."""
+    halted_at: datetime | None = None
     realized_pnl: dict[str, Decimal] = {}
     """Realised in all per settlement asset, before fees."""
     fees_paid: dict[str, Decimal] = {}

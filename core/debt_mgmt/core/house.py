@@ -38,11 +38,13 @@ from debt_mgmt.core.events import (
     TradingHalted,
     TradingResumed,
 )
+from debt_mgmt.core.halts import Halt as Halt
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import CLOCKS, BorrowRate
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.resets import ResetSchedule
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 
 EVERYONE = ""
@@ -51,14 +53,8 @@ FUNDING_RATES_KEPT = 200
 """Per instrument: at eight hours, more than two months for an account to be settled late."""
 
 
-class Halt(msgspec.Struct, frozen=True):
-    owner: str
-    reason: str
-    at: datetime
-
-
 class House(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What all accounts share. A halt's key is the owner it concerns, empty for everyone."""
+    """What all accounts share. A halt's key is that of its scope: the owner it concerns, empty for everyone."""
 
     instruments: dict[str, Instrument] = {}
     assets: dict[str, AssetRule] = {}
@@ -78,6 +74,7 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
 
     def halt_for(self, owner: str) -> Halt | None:
+        """The halt of everything, or of all accounts of the owner."""
         return self.halts.get(EVERYONE) or self.halts.get(owner)
 
 
@@ -104,20 +101,25 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
         case RecordSignInFailure():
             told = msgspec.structs.asdict(command)
             return (SignInFailed(**told, at=at),)
-        case HaltHouse(reason=reason, owner=owner):
-            return (TradingHalted(owner=owner, reason=reason, at=at),)
-        case ResumeHouse(reason=reason, owner=owner):
-            if owner not in house.halts:
-                return (
-                    CommandRefused(
-                        command="ResumeTrading",
-                        violations=(Violation(Reason.ALREADY_IN_STATE, subject=owner or "the house"),),
-                    ),
-                )
-            return (TradingResumed(owner=owner, reason=reason, at=at),)
+        case HaltHouse() | ResumeHouse():
+            return halt_changed(house, command, at)
         case IssueToken() | RotateToken() | RevokeToken():
             return token_changed(house, command, at)
     raise AssertionError(f"not a command to the house: {command!r}")
+
+
+def halt_changed(house: House, command: HaltHouse | ResumeHouse, at: datetime) -> tuple[HouseEvent, ...]:
+    """A halt of an instrument that is not known would stop nothing, so it is refused."""
+    scope = Scope(command.owner, command.account_id, command.strategy, command.symbol)
+    node = msgspec.structs.asdict(scope)
+    if isinstance(command, HaltHouse):
+        if scope.symbol and scope.symbol not in house.instruments:
+            return (CommandRefused("HaltTrading", (Violation(Reason.UNKNOWN_INSTRUMENT, scope.symbol),)),)
+        return (TradingHalted(**node, reason=command.reason, at=at, actor=command.by),)
+    if scope.key not in house.halts:
+        subject = scope.words if scope.key != scope.owner else scope.owner or "the house"
+        return (CommandRefused("ResumeTrading", (Violation(Reason.ALREADY_IN_STATE, subject),)),)
+    return (TradingResumed(**node, reason=command.reason, at=at),)
 
 
 def configuration_recorded(house: House, command: RecordConfiguration, at: datetime) -> tuple[HouseEvent, ...]:
@@ -207,11 +209,15 @@ def apply_house(house: House | None, event: Event) -> House:
         case FundingRatePublished(rate=funding):
             past = (*house.funding_rates.get(funding.symbol, ()), funding)[-FUNDING_RATES_KEPT:]
             return msgspec.structs.replace(house, funding_rates={**house.funding_rates, funding.symbol: past})
-        case TradingHalted(owner=owner, reason=reason, at=at):
-            return msgspec.structs.replace(house, halts={**house.halts, owner: Halt(owner, reason, at)})
-        case TradingResumed(owner=owner):
+        case TradingHalted():
+            halt = Halt(
+                event.owner, event.reason, event.at, event.account_id, event.strategy, event.symbol, event.actor
+            )
+            return msgspec.structs.replace(house, halts={**house.halts, halt.scope.key: halt})
+        case TradingResumed():
+            resumed = Scope(event.owner, event.account_id, event.strategy, event.symbol).key
             return msgspec.structs.replace(
-                house, halts={key: halt for key, halt in house.halts.items() if key != owner}
+                house, halts={key: halt for key, halt in house.halts.items() if key != resumed}
             )
         case ConfigurationChanged(changes=changes, rules=rules, version=version):
             values = {**house.configuration, **{one.key: one.after for one in changes}}

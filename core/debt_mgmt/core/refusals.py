@@ -6,6 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from debt_mgmt.core.money import text
+from debt_mgmt.core.scope import Scope
 
 
 class Reason(StrEnum):
@@ -70,6 +71,8 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: Decimal | None = None
     headroom: Decimal | None = None
     note: str = ""
+    scope: Scope | None = None
+    """The node whose limit or halt it is."""
 
 
 SENTENCES: dict[Reason, str] = {
