@@ -17,6 +17,7 @@ from debt_mgmt.core.liquidation_price import ends_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, figures, leverage_of
 from debt_mgmt.core.money import PRICE_RESOLUTION, RATIO_RESOLUTION, ZERO, owned, required, text
 from debt_mgmt.core.refusals import Violation, sentence
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
 from debt_mgmt.core.venue import Provenance, VenuePosition
@@ -150,7 +151,12 @@ def violation(one: Violation) -> rejections_pb2.Violation:
         limit=optional_text(one.limit),
         headroom=optional_text(one.headroom),
         subject=one.subject,
+        scope=scope(one.scope) if one.scope is not None else None,
     )
+
+
+def scope(one: Scope) -> types_pb2.Scope:
+    return types_pb2.Scope(owner=one.owner, account_id=one.account_id, strategy=one.strategy, symbol=one.symbol)
 
 
 def violations(several: Iterable[Violation]) -> list[rejections_pb2.Violation]:
@@ -341,6 +347,8 @@ def position(
         realized_pnl="0" if one.realized_pnl == 0 else optional_text(realized) or "",
         open_time=timestamp(one.opened_at),
     )
+    if account.strategies:
+        add_strategies(message, account, one.key)
     if account.sync is not None:
         add_venue_price(message, account.sync.positions.get(one.key))
     if one.margin_mode is a.MarginMode.ISOLATED and rate is not None:
@@ -355,6 +363,13 @@ def position(
     if known.isolated or summary.known:
         add_end_prices(message, known, summary)
     return message
+
+
+def add_strategies(message: types_pb2.Position, account: a.Account, key: str) -> None:
+    """What each strategy has traded of a position, by name."""
+    for strategy, held in account.strategies.items():
+        if key in held:
+            message.strategies.add(strategy=strategy, quantity=text(held[key]))
 
 
 def add_venue_price(message: types_pb2.Position, said: VenuePosition | None) -> None:
@@ -405,6 +420,7 @@ def reservation(one: a.Reservation, account: a.Account, world: World) -> margin_
             price=optional_text(one.limit_price),
             reduce_only=one.reduce_only,
             position_side=POSITION_SIDE.wire[one.position_side],
+            strategy=one.strategy,
         ),
         remaining_quantity=text(one.quantity),
         price=text(one.price),
