@@ -250,6 +250,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
             "reservation_id": "2-4",
             "order_id": "o1",
             "fill_time": NOON,
+            "strategy": "momo",
         },
         "RecordFill",
         {
@@ -265,6 +266,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
             "reservation_id": "2-4",
             "order_id": "o1",
             "fill_time": "2026-01-01T12:00:00Z",
+            "strategy": "momo",
         },
         "FillOutcome",
     ),
@@ -442,6 +444,31 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     ("halt", (), {**ID, "everything": True}, "HaltTrading", {**ID, "everything": True}, "HaltOutcome"),
     ("resume", (), {**ID, "owner": "desk"}, "ResumeTrading", {**ID, "owner": "desk"}, "ResumeOutcome"),
     (
+        "halt",
+        (),
+        {**ID, "strategy": "momo", "instrument": "BTCUSDT", "owner": "desk", "account_id": "alice"},
+        "HaltTrading",
+        {**ID, "node": {"strategy": "momo", "symbol": "BTCUSDT", "owner": "desk", "account_id": "alice"}},
+        "HaltOutcome",
+    ),
+    (
+        "resume",
+        (),
+        {**ID, "strategy": "momo"},
+        "ResumeTrading",
+        {**ID, "node": {"strategy": "momo"}},
+        "ResumeOutcome",
+    ),
+    ("halts", (), {}, "ListHalts", PAGE, "HaltStatus"),
+    (
+        "check_order",
+        ("alice", Order.buy("BTCUSDT", "0.5", strategy="momo")),
+        {},
+        "CheckOrder",
+        {**ALICE, "order": {"symbol": "BTCUSDT", "side": "SIDE_BUY", "quantity": "0.5", "strategy": "momo"}},
+        "OrderCheck",
+    ),
+    (
         "alerts",
         (),
         {
@@ -554,8 +581,8 @@ def test_the_blocking_client_sends_and_answers_the_same(
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda client: client.halt(), "give one of account_id, owner and everything=True"),
-        (lambda client: client.resume(account_id="a", everything=True), "give one of"),
+        (lambda client: client.halt(), "give everything=True, or some of account_id, owner, strategy"),
+        (lambda client: client.resume(account_id="a", everything=True), "give everything=True, or"),
         (lambda client: client.set_risk_limits("a"), "name at least one limit"),
         (lambda client: list(client.alerts(limit=0)), "limit must be above zero"),
         (lambda client: client.reserve("a", BUY, time_to_live=0), "time_to_live must be above zero"),

@@ -110,6 +110,7 @@ from debt_mgmt.client.figures import (
     Order,
     Position,
     ShockDistance,
+    StrategyQuantity,
     Thresholds,
 )
 from debt_mgmt.client.funds import (
@@ -121,6 +122,7 @@ from debt_mgmt.client.funds import (
     ResetFundsOutcome,
     WithdrawOutcome,
 )
+from debt_mgmt.client.halts import HaltOutcome, HaltStatus, ResumeOutcome
 from debt_mgmt.client.leverage import (
     AdjustIsolatedMarginOutcome,
     LeverageCap,
@@ -158,15 +160,14 @@ from debt_mgmt.client.risk import (
     UNCHANGED,
     AcknowledgeOutcome,
     BreakerStatus,
-    HaltOutcome,
     OrderRate,
     ProtectionStatus,
-    ResumeOutcome,
     RiskLimits,
     RiskLimitsStatus,
     SetRiskLimitsOutcome,
     Unchanged,
 )
+from debt_mgmt.client.scope import Scope
 from debt_mgmt.client.streams import OrderToCheck, StreamedCheck
 from debt_mgmt.client.sync_client import SyncMarginClient
 from debt_mgmt.client.sync_watch import SyncMarginWatch
@@ -250,6 +251,7 @@ __all__ = [
     "FundInterval",
     "Funds",
     "HaltOutcome",
+    "HaltStatus",
     "Instrument",
     "InstrumentKind",
     "InstrumentNotFound",
@@ -339,6 +341,7 @@ __all__ = [
     "Role",
     "ServerDraining",
     "ServerFault",
+    "Scope",
     "SetDryRunOutcome",
     "SetLeverageOutcome",
     "SetMarginModeOutcome",
@@ -357,6 +360,7 @@ __all__ = [
     "Stale",
     "StalePrices",
     "NotSynced",
+    "StrategyQuantity",
     "StreamedCheck",
     "SyncAccountOutcome",
     "SyncDifference",

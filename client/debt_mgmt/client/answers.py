@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Self, TypeVar
 
 from debt_mgmt.client.enums import RefusalReason
+from debt_mgmt.client.scope import Scope
 
 T = TypeVar("T")
 
@@ -33,6 +34,10 @@ class Violation:
     """What was left under the limit before this request; never negative."""
     subject: str | None
     """What it is about: a symbol, a reservation id, an asset. None: the account."""
+    scope: Scope | None = None
+    """Node of the tree of limits whose limit or halt it is. None: a rule of the account or of the service."""
+    limit_set: str | None = None
+    """Name of that node's limit set. None: its standing one, or none."""
 
 
 class Refused(Exception):

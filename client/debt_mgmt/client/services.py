@@ -5,6 +5,7 @@ from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
+from debt_mgmt.client.halts import HaltMethods
 from debt_mgmt.client.leverage import LeverageMethods
 from debt_mgmt.client.liquidations import LiquidationMethods
 from debt_mgmt.client.margin import MarginMethods
@@ -26,6 +27,7 @@ class ServiceMethods(
     DebtMethods,
     FundMethods,
     RiskMethods,
+    HaltMethods,
     MarketMethods,
     AuditMethods,
     AccessMethods,
