@@ -170,6 +170,12 @@ CASES = [
     ),
     Case("RiskService/HaltTrading", bitcoin, {"reason": "drill"}, {"reason": "fire"}),
     Case("RiskService/HaltTrading", of_nobody, {"owner": "idle", "reason": "drill"}, {"owner": "idler"}),
+    Case(
+        "RiskService/HaltTrading",
+        of_nobody,
+        {"node": types_pb2.Scope(strategy="a")},
+        {"node": types_pb2.Scope(strategy="b")},
+    ),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),
     Case("RiskService/ResumeTrading", nothing, {}, {"reason": "again"}, False),
     Case("AccessService/IssueToken", nothing, {"name": "engine", "role": options_pb2.ROLE_TRADER}, {"note": "other"}),

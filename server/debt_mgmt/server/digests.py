@@ -12,8 +12,8 @@ LATER_FIELDS: dict[type[c.Command], bytes] = {
     c.HaltHouse: b',"account_id":"","strategy":"","symbol":"","by":""',
     c.ResumeHouse: b',"account_id":"","strategy":"","symbol":""',
 }
-"""Fields that commands were given later, at their defaults. They are left out, so that what an earlier version was asked
-is recognised when it is asked again."""
+"""Fields that commands were given later, at their defaults. They are left out, so that what an earlier version was
+asked is recognised when it is asked again."""
 
 
 def digest_of(command: c.Command) -> bytes:

@@ -81,7 +81,8 @@ def test_a_narrower_resume_leaves_a_wider_halt(service: Service) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("halt", "demo"), ("halt", "--reason", "x"), ("halt", "demo", "--house", "--reason", "x"), ("resume", "demo"),
-     ("halt", "demo", "--reason", " "), ("halt", "--house", "--strategy", "momo", "--reason", "x"), ("limits", "set", "demo", "max_leverage=3")],
+     ("halt", "demo", "--reason", " "), ("halt", "--house", "--strategy", "momo", "--reason", "x"),
+     ("limits", "set", "demo", "max_leverage=3")],
 )  # fmt: skip
 def test_whom_and_why_must_be_said(service: Service, arguments: tuple[str, ...]) -> None:
     assert run(service, *arguments).returncode == 2

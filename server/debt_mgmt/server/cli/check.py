@@ -147,7 +147,7 @@ def what_if(
         typer.Option(
             parser=typed.order_of,
             metavar="ORDER",
-            help="'buy 0.1 BTCUSDT' or 'buy 0.1 BTCUSDT of momentum': its margin is held.",
+            help="'buy 0.1 BTCUSDT of momentum': its margin is held.",
         ),
     ] = None,
     fill: Annotated[

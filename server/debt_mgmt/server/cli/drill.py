@@ -44,8 +44,8 @@ def drill(
 ) -> None:
     """Halt a sandbox account, measure the time until that is in force for others, resume it, and print p50 and p99.
 
-    Then the same of one strategy in that account. Live and testnet accounts are refused, and those that are halted already. Exit status 0: every halt was in force
-    when the service said so. 1: one was not.
+    Then the same of one strategy in that account. Live and testnet accounts are refused, and those that are halted
+    already. Exit status 0: every halt was in force when the service said so. 1: one was not.
     """
     output = Output(as_json)
 
@@ -150,6 +150,7 @@ def reported(output: Output, account_id: str, measured: Sequence[Round], of_stra
             Text(f"{counted(late, 'check')} passed after the service had said that the halt is in force", "bold red")
         )
         return Exit.REFUSED
-    words = f"{counted(len(measured) + len(of_strategy), 'halt')} of account {account_id}: each in force when the service said so; resumed"
+    halts = counted(len(measured) + len(of_strategy), "halt")
+    words = f"{halts} of account {account_id}: each in force when the service said so; resumed"
     output.show(Text(words, "green"))
     return Exit.OK
