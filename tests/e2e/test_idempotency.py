@@ -40,6 +40,7 @@ class Case(NamedTuple):
     accepted: bool = True
 
 
+SCOPE = types_pb2.Scope
 FUNDING = {
     "symbol": "ETHUSDT",
     "rate": "0.0001",

@@ -275,19 +275,16 @@ async def test_a_race_of_halts_and_orders_never_lets_one_through_after_the_answe
     """Orders are sent all the time while a strategy is halted and resumed: none is held that came after the halt."""
     await desk(edge)
     order = Order("BTCUSDT", Side.BUY, D("0.001"), strategy="momo")
-    halts, late, held, stopped = 0, 0, 0, 0
-    """The halts so far; odd while one is in force and was answered."""
+    halts = late = held = stopped = 0  # halts is odd while one is in force and was answered
 
     async def trade(number: int) -> None:
         nonlocal late, held, stopped
         for turn in range(40):
-            was_halted = halted
-            made = await edge.engine.submit(
-                "alice", ReserveMargin(order), request_id=f"t-{number}-{turn}", actor=SYSTEM
-            )
+            before, name = halts, f"t-{number}-{turn}"
+            made = await edge.engine.submit("alice", ReserveMargin(order), request_id=name, actor=SYSTEM)
             if isinstance(made.events[0], e.MarginReserved):
                 held += 1
-                late.extend([turn] if was_halted and halted else [])
+                late += before % 2 == 1 and halts == before
                 release = c.ReleaseReservation(made.events[0].reservation.reservation_id)
                 await edge.engine.submit("alice", release, request_id="", actor=SYSTEM)
             else:
@@ -295,12 +292,12 @@ async def test_a_race_of_halts_and_orders_never_lets_one_through_after_the_answe
             await asyncio.sleep(0)
 
     async def switch() -> None:
-        nonlocal halted
+        nonlocal halts
         for _ in range(8):
             await change(edge, "Halt", {"strategy": "momo"})
-            halted = True
+            halts += 1
             await asyncio.sleep(0.002)
-            halted = False
+            halts += 1
             await change(edge, "Resume", {"strategy": "momo"})
             await asyncio.sleep(0.002)
 
