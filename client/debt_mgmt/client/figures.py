@@ -89,8 +89,10 @@ class Order:
         strategy: str | None = None,
     ) -> Self:
         """An order that buys `quantity` contracts, at `price` or better, or at the market."""
-        given = {"reduce_only": reduce_only, "position_side": position_side, "strategy": strategy}
-        return cls(symbol, Side.BUY, quantity, price, **given)
+        side = Side.BUY
+        return cls(
+            symbol, side, quantity, price, reduce_only=reduce_only, position_side=position_side, strategy=strategy
+        )
 
     @classmethod
     def sell(
@@ -104,8 +106,10 @@ class Order:
         strategy: str | None = None,
     ) -> Self:
         """An order that sells `quantity` contracts, at `price` or better, or at the market."""
-        given = {"reduce_only": reduce_only, "position_side": position_side, "strategy": strategy}
-        return cls(symbol, Side.SELL, quantity, price, **given)
+        side = Side.SELL
+        return cls(
+            symbol, side, quantity, price, reduce_only=reduce_only, position_side=position_side, strategy=strategy
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,7 @@ class RiskLimitsStatus(Answer):
     thresholds: Thresholds
     trading_state: TradingState
     trading_state_reason: str | None
-    """Why it is not ACTIVE, in words."""
+    """Why it is not ACTIVE, in words; when ACTIVE, which strategies and instruments are halted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

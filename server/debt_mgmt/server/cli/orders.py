@@ -47,8 +47,15 @@ def place(
     """
     output = Output(as_json)
     try:
-        given = {"reduce_only": reduce_only, "position_side": position_side, "strategy": strategy}
-        order = Order(symbol, side, quantity, limit_price, **given)
+        order = Order(
+            symbol,
+            side,
+            quantity,
+            limit_price,
+            reduce_only=reduce_only,
+            position_side=position_side,
+            strategy=strategy,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

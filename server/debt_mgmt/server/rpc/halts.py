@@ -11,6 +11,7 @@ from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import Account, AlertKind, TradingState
 from debt_mgmt.core.halts import Halt
 from debt_mgmt.core.scope import HOUSE, Scope
+from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.digests import digest_of
 from debt_mgmt.server.rpc import convert
@@ -155,10 +156,17 @@ def house_halts(engine: "Engine", actor: Actor, accounts: list[Account]) -> Iter
     others are halted.
     """
     for halt in engine.house.halts.values():
-        if actor.accounts is None or (
-            any(concerns(halt.scope, one) for one in accounts) and (halt.account_id or not halt.strategy)
-        ):
+        if may_know(actor, halt) and (actor.accounts is None or any(concerns(halt.scope, one) for one in accounts)):
             yield halt
+
+
+def may_know(actor: Actor, halt: Halt) -> bool:
+    return actor.accounts is None or bool(halt.account_id) or not halt.strategy
+
+
+def partly_halted(view: AccountView, actor: Actor) -> str:
+    """Which strategies and instruments of an account are halted, in words."""
+    return "; ".join(f"{one.scope.words} is halted: {one.reason}" for one in view.halts if may_know(actor, one))
 
 
 def account_halts(accounts: list[Account]) -> Iterator[Halt]:

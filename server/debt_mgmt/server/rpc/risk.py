@@ -15,7 +15,7 @@ from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, reading, verdict
 from debt_mgmt.server.rpc.changes import Changes
-from debt_mgmt.server.rpc.halts import Halts
+from debt_mgmt.server.rpc.halts import Halts, partly_halted
 from debt_mgmt.server.rpc.limit_sets import LimitSets
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
@@ -59,7 +59,7 @@ class RiskService(LimitSets, Halts, Changes):
             breakers=breakers(view),
             thresholds=convert.thresholds(world.settings),
             trading_state=TRADING_STATE.wire[state],
-            trading_state_reason=reason,
+            trading_state_reason=reason or partly_halted(view, call.actor),
         )
 
     async def SetRiskLimits(self, request: wire.SetRiskLimitsRequest, call: "Call") -> wire.SetRiskLimitsResponse:
