@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, PositionMode, PositionSide, Side, TimeInForce
+from debt_mgmt.core.margin import mark_used
 from debt_mgmt.core.strategies import Strategies, attributed
 from tests.support.desk import FREE, Desk, order, reasons
 from tests.support.live_desk import BTC, LiveDesk, balance, held, ready
@@ -174,10 +175,7 @@ def test_a_paper_order_fills_for_its_strategy() -> None:
     placed = desk.do("alice", c.PlaceOrder(asked, TimeInForce.GTC))[0]
     assert isinstance(placed, e.OrderPlaced) and placed.order.strategy == placed.reservation.strategy == "momo"
     desk.mark("BTCUSDT", 48_900)
-    mark = desk.marks["BTCUSDT"]
-    desk.do(
-        "alice", c.MatchOrders(e.MarkUsed(mark.symbol, mark.price, mark.source, mark.source_time, mark.received_at))
-    )
+    desk.do("alice", c.MatchOrders(mark_used(desk.marks["BTCUSDT"])))
     assert attributed_in(desk) == {"momo": {"BTCUSDT": "0.2"}}
 
 

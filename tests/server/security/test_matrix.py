@@ -161,7 +161,8 @@ async def test_what_concerns_everybody_is_not_for_a_limited_token(opened: Door, 
         code = await code_for(channel, name, request_for(name, "alice"))
         assert code is grpc.StatusCode.PERMISSION_DENIED, name
     nodes = [{"owner": "desk"}, {"strategy": "momo"}, {"symbol": "BTCUSDT"}, {"owner": "desk", "strategy": "momo"}]
-    for scope in ({"owner": "desk"}, {"everything": True}, *({"node": node} for node in nodes)):
+    scopes: list[dict[str, Any]] = [{"owner": "desk"}, {"everything": True}, *({"node": node} for node in nodes)]
+    for scope in scopes:
         for kind in ("HaltTrading", "ResumeTrading"):
             request = getattr(risk_service_pb2, f"{kind}Request")(request_id="halt-1", **scope)
             failure = await failure_of(channel, f"RiskService/{kind}", request)
@@ -188,6 +189,10 @@ async def test_a_trader_halts_what_is_within_an_account_that_is_theirs(opened: D
         assert (await call(channel, "RiskService/HaltTrading", request)).accepted
         failure = await failure_of(channel, "RiskService/HaltTrading", halt(f"wide-{number}", strategy="momo"))
         assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (await opened.desk.risk.HaltTrading(halt("shared", account_id="bob", strategy="momo"))).accepted
+    first = await call(own, "RiskService/HaltTrading", halt("shared", account_id="alice", strategy="momo"))
+    again = await call(own, "RiskService/HaltTrading", halt("shared", account_id="alice", strategy="momo"))
+    assert (first.replayed, again.replayed) == (False, True), "an id that others used is free"
     told = []
     for account_id in ("bob", "nobody"):
         failure = await failure_of(own, "RiskService/HaltTrading", halt("x", account_id=account_id, strategy="momo"))

@@ -53,9 +53,8 @@ def drill(
         async with client_of(target) as client, client_of(target) as trader:
             await account_for(client, account)
             order = await order_for(client)
-            whole, part = {"account_id": account}, {"account_id": account, "strategy": STRATEGY}
-            measured = [await measure(client, trader, whole, order) for _ in range(rounds)]
-            of_strategy = [await measure(client, trader, part, order) for _ in range(rounds)]
+            measured = [await measure(client, trader, account, order) for _ in range(rounds)]
+            of_strategy = [await measure(client, trader, account, order, STRATEGY) for _ in range(rounds)]
         return reported(output, account, measured, of_strategy)
 
     finish(output, target, work())
@@ -83,15 +82,16 @@ async def order_for(client: MarginClient) -> Order:
     raise Failed("there is no instrument to check an order of; `debt-mgmt serve --demo` has some")
 
 
-async def measure(client: MarginClient, trader: MarginClient, scope: dict[str, str], order: Order) -> Round:
-    """Halt at a node of the account while another connection checks one order after the other, and resume."""
-    account_id = scope["account_id"]
+async def measure(
+    client: MarginClient, trader: MarginClient, account_id: str, order: Order, strategy: str | None = None
+) -> Round:
+    """Halt, the strategy or all, while another connection checks one order after the other, and resume."""
     if await is_halted(trader, account_id, order):
         raise Failed(f"account {account_id} is halted by somebody else", Exit.REFUSED)
     trading = asyncio.create_task(first_refusal(trader, account_id, order))
     try:
         sent = time.perf_counter()
-        (await client.halt(**scope, reason=REASON)).raise_if_refused()
+        (await client.halt(account_id=account_id, strategy=strategy, reason=REASON)).raise_if_refused()
         answered = time.perf_counter()
         late = 0 if await is_halted(trader, account_id, order) else 1
         async with asyncio.timeout(ENOUGH_SECONDS):
@@ -100,7 +100,7 @@ async def measure(client: MarginClient, trader: MarginClient, scope: dict[str, s
         raise Failed(f"the halt was not in force after {ENOUGH_SECONDS:g} s", Exit.FAULT) from None
     finally:
         trading.cancel()
-        (await client.resume(**scope, reason=REASON)).raise_if_refused()
+        (await client.resume(account_id=account_id, strategy=strategy, reason=REASON)).raise_if_refused()
     return Round(answered - sent, max(refused - sent, 0.0), late)
 
 

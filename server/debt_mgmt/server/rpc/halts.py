@@ -114,7 +114,10 @@ class Halts:
             account = engine.account(scope.account_id)
             if account.sync is not None:
                 await engine.live.try_to_learn(account, [scope.symbol])
-        decided = await engine.submit_house(command, request_id=asked.request_id, actor=actor, digest=digest)
+        request_id = asked.request_id  # of a limited caller it is apart: whether others used it is not for them to know
+        if actor.accounts is not None:
+            request_id = f"{scope.account_id}|{request_id}"
+        decided = await engine.submit_house(command, request_id=request_id, actor=actor, digest=digest)
         return {
             **opening((0, decided.last_position), decided),
             **judged(decided.events),
