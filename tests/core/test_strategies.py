@@ -254,3 +254,45 @@ def test_a_fill_that_the_venue_told_first_counts_once() -> None:
     told = c.RecordFill("t-1", BTC, Side.BUY, D("0.2"), D(50_000), order_id="o-1", reservation_id=reservation_id)
     desk.do("alice", told)
     assert attributed_in(desk) == {"momo": {BTC: "0.2"}}
+
+
+# Any life of an account
+
+NAMES = st.sampled_from(["", "momo", "carry", "zeta"])
+LOTS = st.integers(1, 40).map(lambda lots: D(lots) / 100)
+STEPS = st.one_of(
+    st.tuples(st.just("fill"), st.sampled_from(["BUY", "SELL"]), LOTS, NAMES),
+    st.tuples(st.just("order"), st.sampled_from(["BUY", "SELL"]), LOTS, NAMES),
+    st.tuples(st.just("close"), st.just(""), LOTS, st.just("")),
+    st.tuples(st.just("mark"), st.just(""), st.sampled_from([D(40_000), D(47_000), D(50_000), D(58_000)]), st.just("")),
+    st.tuples(st.just("reset"), st.just(""), LOTS, st.just("")),
+)
+
+
+@given(st.lists(STEPS, min_size=2, max_size=20))
+@settings(max_examples=150)
+def test_in_any_life_the_parts_are_within_the_position(
+    lived: list[tuple[str, str, Decimal, str]],
+) -> None:
+    """Fills, paper orders, closes, forced reductions, resets: after each, and from the journal alone."""
+    desk = desk_with_marks()
+    for kind, side, number, strategy in lived:
+        if kind == "fill":
+            fill(desk, side, str(number), strategy)
+        elif kind == "order":
+            asked = msgspec.structs.replace(order(side, number), strategy=strategy)
+            desk.do("alice", c.PlaceOrder(asked, TimeInForce.IOC))
+        elif kind == "close":
+            desk.do("alice", c.ClosePosition("BTCUSDT", quantity=number))
+            desk.run_reductions("alice")
+        elif kind == "mark":
+            desk.mark("BTCUSDT", number)
+            desk.run_reductions("alice")
+        else:
+            desk.do("alice", c.ResetFunds("drawn"))
+        account = desk.account()
+        held = account.positions["BTCUSDT"].quantity if "BTCUSDT" in account.positions else D(0)
+        together = sum((parts["BTCUSDT"] for parts in account.strategies.values()), D(0))
+        assert min(held, D(0)) <= together <= max(held, D(0))
+        assert all(parts and all(parts.values()) for parts in account.strategies.values())
+    attributed_in(desk)
