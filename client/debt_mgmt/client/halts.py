@@ -26,7 +26,7 @@ class ResumeOutcome(Outcome):
 
     account_count: int
     """Accounts that it stopped, or some orders of them."""
-    pending_change_id: str | None = None
+    pending_change_id: str | None
     """The change that waits for a second person. None: none does."""
 
 

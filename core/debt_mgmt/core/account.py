@@ -359,8 +359,6 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     leverage: dict[str, Decimal] = {}
     margin_modes: dict[str, MarginMode] = {}
     reservations: dict[str, Reservation] = {}
-    strategies: dict[str, dict[str, Decimal]] = {}
-    """Strategy → position key → signed quantity that it traded; what belongs to none is left out."""
     orders: dict[str, PaperOrder] = {}
     """Open paper orders by id, in the order in which they were placed."""
     past_orders: tuple[PaperOrder, ...] = ()
@@ -387,6 +385,8 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True):
     """Charged in all per asset, paid or not."""
     funding_received: dict[str, Decimal] = {}
     """Received in all per asset; below zero was paid."""
+    strategies: dict[str, dict[str, Decimal]] = {}
+    """Strategy → position key → what it has of the position, in signed contracts."""
     holdings: dict[str, tuple[Holding, ...]] = {}
     """Position key → what was held lately, so that funding is settled on what was held at its instant."""
     funding_settled: dict[str, datetime] = {}
