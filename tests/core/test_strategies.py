@@ -63,6 +63,10 @@ def test_a_fill_counts_for_its_strategy(trades: list[Trade], held: str, parts: d
     assert played(*trades) == (D(held), parts)
 
 
+def test_what_is_smaller_than_any_step_is_closed_all_the_same() -> None:
+    assert played(("momo", "5E-20"), ("carry", "5E-20"), ("", "-1E-19")) == (D(0), {})
+
+
 def test_on_a_hedge_leg_nobody_is_on_the_other_side() -> None:
     assert played(("momo", "6"), ("carry", "-2"), key="BTCUSDT|LONG") == (D(4), {"momo": "4"})
     assert played(("momo", "-6"), ("carry", "-2"), ("carry", "3"), key="BTCUSDT|SHORT") == (D(-5), {"momo": "-5"})
