@@ -31,7 +31,7 @@ from debt_mgmt.client import (
 from debt_mgmt.v1 import (
     market_service_pb2,
 )
-from tests.client import requests_of_access, requests_of_audit
+from tests.client import requests_of_access, requests_of_audit, requests_of_halts
 from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
@@ -432,7 +432,6 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         },
         "SetRiskLimitsOutcome",
     ),
-    ("halt", (), {**ID, **ALICE, "reason": "why"}, "HaltTrading", {**ID, **ALICE, "reason": "why"}, "HaltOutcome"),
     (
         "acknowledge_alert",
         ("1-20",),
@@ -440,33 +439,6 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         "AcknowledgeAlert",
         {**ID, "alert_id": "1-20", "note": "on it"},
         "AcknowledgeOutcome",
-    ),
-    ("halt", (), {**ID, "everything": True}, "HaltTrading", {**ID, "everything": True}, "HaltOutcome"),
-    ("resume", (), {**ID, "owner": "desk"}, "ResumeTrading", {**ID, "owner": "desk"}, "ResumeOutcome"),
-    (
-        "halt",
-        (),
-        {**ID, "strategy": "momo", "instrument": "BTCUSDT", "owner": "desk", "account_id": "alice"},
-        "HaltTrading",
-        {**ID, "node": {"strategy": "momo", "symbol": "BTCUSDT", "owner": "desk", "account_id": "alice"}},
-        "HaltOutcome",
-    ),
-    (
-        "resume",
-        (),
-        {**ID, "strategy": "momo"},
-        "ResumeTrading",
-        {**ID, "node": {"strategy": "momo"}},
-        "ResumeOutcome",
-    ),
-    ("halts", (), {}, "ListHalts", PAGE, "HaltStatus"),
-    (
-        "check_order",
-        ("alice", Order.buy("BTCUSDT", "0.5", strategy="momo")),
-        {},
-        "CheckOrder",
-        {**ALICE, "order": {"symbol": "BTCUSDT", "side": "SIDE_BUY", "quantity": "0.5", "strategy": "momo"}},
-        "OrderCheck",
     ),
     (
         "alerts",
@@ -523,6 +495,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     ),
     *requests_of_audit.ROWS,
     *requests_of_access.ROWS,
+    *requests_of_halts.ROWS,
 ]
 
 
