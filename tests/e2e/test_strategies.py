@@ -19,6 +19,7 @@ from debt_mgmt.client import (
 from debt_mgmt.core.commands import HaltHouse
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.cli.program import app
+from tests.support.http import http
 from tests.support.service import service
 
 MARKS = {"BTCUSDT": "50000", "ETHUSDT": "3000"}
@@ -103,3 +104,17 @@ async def test_the_command_line_shows_strategies() -> None:
         told = json.loads(await run("positions", "alice", "--json"))
         assert told["positions"][0]["strategies"] == [{"strategy": "momo", "quantity": "0.01"}]
         assert "momo" in await run("what-if", "alice", "--order", "buy 0.01 BTCUSDT of momo")
+
+
+async def test_strategies_and_halts_over_http() -> None:
+    async with service() as desk, http(desk.running.metrics_port) as web:
+        await desk.open("alice", "10000", currency="USDT")
+        await desk.mark(MARKS)
+        halt = {"request_id": "h", "node": {"account_id": "alice", "strategy": "momo"}, "reason": "odd fills"}
+        assert (await web.call("RiskService/HaltTrading", halt)).json["accepted"] is True
+        order = {"symbol": "BTCUSDT", "side": "SIDE_BUY", "quantity": "0.01", "strategy": "momo"}
+        refused = await web.call("MarginService/CheckOrder", {"account_id": "alice", "order": order})
+        (violation,) = refused.json["result"]["violations"]
+        assert violation["scope"] == {"owner": "", "account_id": "alice", "strategy": "momo", "symbol": ""}
+        (listed,) = (await web.call("RiskService/ListHalts")).json["halts"]
+        assert (listed["scope"]["strategy"], listed["reason"]) == ("momo", "odd fills")
