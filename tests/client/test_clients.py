@@ -23,7 +23,7 @@ METHODS = {
     *("leverage", "leverages", "set_leverage", "set_margin_mode", "adjust_isolated_margin", "leverage_limits"),
     *("funds", "deposit", "withdraw", "reset_funds", "fund_history", "profit_and_loss"),
     *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
-    *("risk_limits", "set_risk_limits", "halt", "resume", "acknowledge_alert", "alerts"),
+    *("risk_limits", "set_risk_limits", "halt", "resume", "halts", "acknowledge_alert", "alerts"),
     *("limit_sets", "put_limit_set", "delete_limit_set"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
     *("verify_audit", "explain_event"),

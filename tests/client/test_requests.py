@@ -31,7 +31,7 @@ from debt_mgmt.client import (
 from debt_mgmt.v1 import (
     market_service_pb2,
 )
-from tests.client import requests_of_access, requests_of_audit, requests_of_limit_sets
+from tests.client import requests_of_access, requests_of_audit, requests_of_halts, requests_of_limit_sets
 from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
@@ -250,6 +250,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
             "reservation_id": "2-4",
             "order_id": "o1",
             "fill_time": NOON,
+            "strategy": "momo",
         },
         "RecordFill",
         {
@@ -265,6 +266,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
             "reservation_id": "2-4",
             "order_id": "o1",
             "fill_time": "2026-01-01T12:00:00Z",
+            "strategy": "momo",
         },
         "FillOutcome",
     ),
@@ -430,7 +432,6 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         },
         "SetRiskLimitsOutcome",
     ),
-    ("halt", (), {**ID, **ALICE, "reason": "why"}, "HaltTrading", {**ID, **ALICE, "reason": "why"}, "HaltOutcome"),
     (
         "acknowledge_alert",
         ("1-20",),
@@ -439,8 +440,6 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
         {**ID, "alert_id": "1-20", "note": "on it"},
         "AcknowledgeOutcome",
     ),
-    ("halt", (), {**ID, "everything": True}, "HaltTrading", {**ID, "everything": True}, "HaltOutcome"),
-    ("resume", (), {**ID, "owner": "desk"}, "ResumeTrading", {**ID, "owner": "desk"}, "ResumeOutcome"),
     (
         "alerts",
         (),
@@ -497,6 +496,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     *requests_of_audit.ROWS,
     *requests_of_access.ROWS,
     *requests_of_limit_sets.ROWS,
+    *requests_of_halts.ROWS,
 ]
 
 
@@ -555,8 +555,8 @@ def test_the_blocking_client_sends_and_answers_the_same(
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda client: client.halt(), "give one of account_id, owner and everything=True"),
-        (lambda client: client.resume(account_id="a", everything=True), "give one of"),
+        (lambda client: client.halt(), "give everything=True, or some of account_id, owner, strategy"),
+        (lambda client: client.resume(account_id="a", everything=True), "give everything=True, or"),
         (lambda client: client.set_risk_limits("a"), "name at least one limit"),
         (lambda client: list(client.alerts(limit=0)), "limit must be above zero"),
         (lambda client: client.reserve("a", BUY, time_to_live=0), "time_to_live must be above zero"),

@@ -22,6 +22,7 @@ from debt_mgmt.v1 import (
     leverage_service_pb2,
     margin_service_pb2,
     risk_service_pb2,
+    types_pb2,
 )
 from tests.e2e.books import BUY, SELL, order
 from tests.support.service import Clock, Desk, service
@@ -50,6 +51,7 @@ SHOWN: list[tuple[str, Message]] = [
     ("DebtService/ListInterestCharges", debt_service_pb2.ListInterestChargesRequest(account_id="alice")),
     ("RiskService/GetRiskLimits", risk_service_pb2.GetRiskLimitsRequest(account_id="alice")),
     ("RiskService/ListAlerts", risk_service_pb2.ListAlertsRequest(account_id="alice")),
+    ("RiskService/ListHalts", risk_service_pb2.ListHaltsRequest()),
 ]
 
 ASK_A_PRICE = {"MarginService/CheckOrder", "MarginService/BatchCheckOrders"}
@@ -88,6 +90,11 @@ async def story(desk: Desk) -> AsyncIterator[str]:
     clock.advance(seconds=2)
     await desk.mark({"BTCUSDT": "42000"})
     await desk.deposit("alice", "USDT", "500")
+    node = types_pb2.Scope(account_id="alice", strategy="momo")
+    halt = risk_service_pb2.HaltTradingRequest(request_id=desk.request_id(), reason="odd", node=node)
+    assert (await desk.risk.HaltTrading(halt)).accepted
+    halt = risk_service_pb2.HaltTradingRequest(request_id=desk.request_id(), reason="odd", account_id="alice")
+    assert (await desk.risk.HaltTrading(halt)).accepted
     yield "fallen"
     clock.advance(seconds=2)
     await desk.fill("alice", SELL, "0.2", "BTCUSDT", "42000")

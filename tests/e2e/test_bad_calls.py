@@ -181,6 +181,7 @@ LISTS: dict[str, Message] = {
     "DebtService/ListBorrowRates": debt_service_pb2.ListBorrowRatesRequest(account_id="desk-1"),
     "RiskService/ListAlerts": risk_service_pb2.ListAlertsRequest(),
     "RiskService/ListLimitSets": risk_service_pb2.ListLimitSetsRequest(),
+    "RiskService/ListHalts": risk_service_pb2.ListHaltsRequest(),
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
     "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),

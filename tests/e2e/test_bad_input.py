@@ -536,6 +536,12 @@ CASES: list[Case] = [
     ),
     Case("RiskService/HaltTrading", risk.HaltTradingRequest(request_id="r"), ["scope"]),
     Case("RiskService/HaltTrading", risk.HaltTradingRequest(request_id="r", everything=False), ["everything"]),
+    Case("RiskService/HaltTrading", risk.HaltTradingRequest(request_id="r", node=types_pb2.Scope()), ["node"]),
+    Case(
+        "RiskService/HaltTrading",
+        risk.HaltTradingRequest(request_id="r", node=types_pb2.Scope(owner="a b", strategy="a|b", symbol="#")),
+        ["node.owner", "node.strategy", "node.symbol"],
+    ),
     Case("RiskService/ResumeTrading", risk.ResumeTradingRequest(request_id="r", owner=""), ["owner"]),
     Case("MarketService/PutInstrument", market.PutInstrumentRequest(request_id="r"), ["instrument"]),
     Case(

@@ -118,6 +118,7 @@ READS: list[tuple[str, Message]] = [
     ("RiskService/GetRiskLimits", risk_service_pb2.GetRiskLimitsRequest(account_id="mixed")),
     ("RiskService/ListAlerts", risk_service_pb2.ListAlertsRequest(account_id="mixed")),
     ("RiskService/ListLimitSets", risk_service_pb2.ListLimitSetsRequest()),
+    ("RiskService/ListHalts", risk_service_pb2.ListHaltsRequest()),
     ("MarketService/ListInstruments", market_service_pb2.ListInstrumentsRequest()),
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
@@ -131,7 +132,7 @@ READS: list[tuple[str, Message]] = [
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
 SEVERAL |= {"AccessService/GetCaller", "AccessService/ListTokens"}
 SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
-SEVERAL |= {"AuditService/ExplainEvent", "RiskService/ListLimitSets"}
+SEVERAL |= {"AuditService/ExplainEvent", "RiskService/ListLimitSets", "RiskService/ListHalts"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

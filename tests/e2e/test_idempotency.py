@@ -40,6 +40,7 @@ class Case(NamedTuple):
     accepted: bool = True
 
 
+SCOPE = types_pb2.Scope
 FUNDING = {
     "symbol": "ETHUSDT",
     "rate": "0.0001",
@@ -180,10 +181,21 @@ CASES = [
         {"limits": LIMITS(max_daily_loss="500")},
         {"limits": LIMITS(max_daily_loss="501")},
     ),
-    Case("RiskService/PutLimitSet", of_nobody, {"limit_set": limit_set("idle", "3")}, {"limit_set": limit_set("idle", "2")}),
+    Case(
+        "RiskService/PutLimitSet",
+        of_nobody,
+        {"limit_set": limit_set("idle", "3")},
+        {"limit_set": limit_set("idle", "2")},
+    ),
     Case("RiskService/DeleteLimitSet", a_limit_set, {"reason": "over"}, {"name": "weekend"}),
     Case("RiskService/HaltTrading", bitcoin, {"reason": "drill"}, {"reason": "fire"}),
     Case("RiskService/HaltTrading", of_nobody, {"owner": "idle", "reason": "drill"}, {"owner": "idler"}),
+    Case(
+        "RiskService/HaltTrading",
+        of_nobody,
+        {"node": types_pb2.Scope(strategy="a")},
+        {"node": types_pb2.Scope(strategy="b")},
+    ),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),
     Case("RiskService/ResumeTrading", nothing, {}, {"reason": "again"}, False),
     Case("AccessService/IssueToken", nothing, {"name": "engine", "role": options_pb2.ROLE_TRADER}, {"note": "other"}),

@@ -112,6 +112,7 @@ from debt_mgmt.client.figures import (
     Order,
     Position,
     ShockDistance,
+    StrategyQuantity,
     Thresholds,
 )
 from debt_mgmt.client.funds import (
@@ -123,6 +124,7 @@ from debt_mgmt.client.funds import (
     ResetFundsOutcome,
     WithdrawOutcome,
 )
+from debt_mgmt.client.halts import HaltOutcome, HaltStatus, ResumeOutcome
 from debt_mgmt.client.leverage import (
     AdjustIsolatedMarginOutcome,
     LeverageCap,
@@ -168,10 +170,8 @@ from debt_mgmt.client.risk import (
     UNCHANGED,
     AcknowledgeOutcome,
     BreakerStatus,
-    HaltOutcome,
     OrderRate,
     ProtectionStatus,
-    ResumeOutcome,
     RiskLimits,
     RiskLimitsStatus,
     SetRiskLimitsOutcome,
@@ -262,6 +262,7 @@ __all__ = [
     "FundInterval",
     "Funds",
     "HaltOutcome",
+    "HaltStatus",
     "Instrument",
     "InstrumentKind",
     "InstrumentNotFound",
@@ -377,6 +378,7 @@ __all__ = [
     "Stale",
     "StalePrices",
     "NotSynced",
+    "StrategyQuantity",
     "StreamedCheck",
     "SyncAccountOutcome",
     "SyncDifference",

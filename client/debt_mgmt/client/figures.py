@@ -52,6 +52,8 @@ class Order:
     reduce_only: bool
     position_side: PositionSide | None
     """The leg meant, on a hedge account. None on a one-way account."""
+    strategy: str | None
+    """That it belongs to. None: none."""
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Order:
         *,
         reduce_only: bool = False,
         position_side: PositionSide | str | None = None,
+        strategy: str | None = None,
     ) -> None:
         assign(
             self,
@@ -71,6 +74,7 @@ class Order:
             price=optional_decimal(price, "price"),
             reduce_only=reduce_only,
             position_side=None if position_side is None else PositionSide(position_side),
+            strategy=strategy or None,
         )
 
     @classmethod
@@ -82,9 +86,13 @@ class Order:
         *,
         reduce_only: bool = False,
         position_side: PositionSide | str | None = None,
+        strategy: str | None = None,
     ) -> Self:
         """An order that buys `quantity` contracts, at `price` or better, or at the market."""
-        return cls(symbol, Side.BUY, quantity, price, reduce_only=reduce_only, position_side=position_side)
+        side = Side.BUY
+        return cls(
+            symbol, side, quantity, price, reduce_only=reduce_only, position_side=position_side, strategy=strategy
+        )
 
     @classmethod
     def sell(
@@ -95,9 +103,13 @@ class Order:
         *,
         reduce_only: bool = False,
         position_side: PositionSide | str | None = None,
+        strategy: str | None = None,
     ) -> Self:
         """An order that sells `quantity` contracts, at `price` or better, or at the market."""
-        return cls(symbol, Side.SELL, quantity, price, reduce_only=reduce_only, position_side=position_side)
+        side = Side.SELL
+        return cls(
+            symbol, side, quantity, price, reduce_only=reduce_only, position_side=position_side, strategy=strategy
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +127,15 @@ class Mark:
     """Age when the answer was made."""
     stale: bool
     """True: older than allowed. New risk is refused and the level is UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyQuantity:
+    """What of a position was traded by one strategy."""
+
+    strategy: str
+    quantity: Decimal
+    """In contracts; positive is long, negative short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +171,8 @@ class Position:
     """The liquidation price that came from the venue. None: none came, or a SANDBOX account."""
     venue_liquidation_price_provenance: Provenance | None
     """Whose number that is. None without one."""
+    strategies: tuple[StrategyQuantity, ...] = ()
+    """What each strategy has traded of it, by name. What belongs to none is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +234,8 @@ class Fill:
     realized_pnl: Decimal
     """Without the fee, in settlement currency; 0 when it only opened."""
     fill_time: datetime
+    strategy: str | None = None
+    """That it belongs to. None: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -262,6 +262,7 @@ class OrderMethods(Methods):
         order_id: str | None = None,
         position_side: PositionSide | str | None = None,
         fill_time: datetime | None = None,
+        strategy: str | None = None,
         request_id: str | None = None,
         timeout: Timeout = None,
     ) -> Call[FillOutcome]:
@@ -269,6 +270,7 @@ class OrderMethods(Methods):
 
         A fill is a fact and is not checked against limits. `fill_id` is the venue's trade id: it counts once per
         account and symbol. `fee` is positive when paid; by default the taker rate on SANDBOX, none otherwise.
+        Without `strategy` it counts for that of its reservation, if any.
         """
         request = message(
             pb.RecordFillRequest,
@@ -285,5 +287,6 @@ class OrderMethods(Methods):
             order_id=order_id,
             position_side=position_side,
             fill_time=fill_time,
+            strategy=strategy,
         )
         return command(self.raw.margin.RecordFill, request, FillOutcome, timeout)

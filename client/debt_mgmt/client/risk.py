@@ -1,4 +1,4 @@
-"""Limits, circuit breakers, halts and alerts. None of it ever stops a strictly reducing order."""
+"""Limits, circuit breakers and alerts. None of it ever stops a strictly reducing order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ class RiskLimitsStatus(Answer):
     thresholds: Thresholds
     trading_state: TradingState
     trading_state_reason: str | None
-    """Why it is not ACTIVE, in words."""
+    """Why it is not ACTIVE, in words; when ACTIVE, which strategies and instruments are halted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,22 +123,6 @@ class SetRiskLimitsOutcome(Outcome):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HaltOutcome(Outcome):
-    """The halt, or why not."""
-
-    account_count: int
-    """Accounts that it stops."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeOutcome(Outcome):
-    """The halt ended, or why not."""
-
-    account_count: int
-    """Accounts that it stopped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AcknowledgeOutcome(Outcome):
     """The alert acknowledged, or why not."""
 
@@ -147,7 +131,7 @@ class AcknowledgeOutcome(Outcome):
 
 
 class RiskMethods(Methods):
-    """Sets limits, stops and resumes trading, shows alerts."""
+    """Sets limits, shows alerts."""
 
     @unary
     def risk_limits(self, account_id: str, *, timeout: Timeout = None) -> Call[RiskLimitsStatus]:
@@ -211,41 +195,6 @@ class RiskMethods(Methods):
         return command(self.raw.risk.SetRiskLimits, request, SetRiskLimitsOutcome, timeout)
 
     @unary
-    def halt(
-        self,
-        *,
-        account_id: str | None = None,
-        owner: str | None = None,
-        everything: bool = False,
-        reason: str | None = None,
-        request_id: str | None = None,
-        timeout: Timeout = None,
-    ) -> Call[HaltOutcome]:
-        """Stops new risk for one account, all accounts of an owner, or everything, until it is resumed.
-
-        In force when the call returns; survives restarts.
-        """
-        scope = scope_of(account_id, owner, everything)
-        request = message(pb.HaltTradingRequest, request_id=request_id, reason=reason, **scope)
-        return command(self.raw.risk.HaltTrading, request, HaltOutcome, timeout)
-
-    @unary
-    def resume(
-        self,
-        *,
-        account_id: str | None = None,
-        owner: str | None = None,
-        everything: bool = False,
-        reason: str | None = None,
-        request_id: str | None = None,
-        timeout: Timeout = None,
-    ) -> Call[ResumeOutcome]:
-        """Ends a halt of the same scope; a narrower or wider halt stays. For an account: tripped breakers too."""
-        scope = scope_of(account_id, owner, everything)
-        request = message(pb.ResumeTradingRequest, request_id=request_id, reason=reason, **scope)
-        return command(self.raw.risk.ResumeTrading, request, ResumeOutcome, timeout)
-
-    @unary
     def acknowledge_alert(
         self, alert_id: str, *, note: str | None = None, request_id: str | None = None, timeout: Timeout = None
     ) -> Call[AcknowledgeOutcome]:
@@ -280,12 +229,3 @@ class RiskMethods(Methods):
             end_time=end_time,
         )
         return pages(self.raw.risk.ListAlerts, request, lambda page: page.alerts, Alert, timeout, limit)
-
-
-def scope_of(account_id: str | None, owner: str | None, everything: bool) -> dict[str, str | bool]:
-    """The one scope that is given. Raises ValueError for none and for several."""
-    named: dict[str, str | bool | None] = {"account_id": account_id, "owner": owner, "everything": everything or None}
-    given = {name: value for name, value in named.items() if value is not None}
-    if len(given) != 1:
-        raise ValueError("give one of account_id, owner and everything=True")
-    return given

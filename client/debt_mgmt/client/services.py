@@ -5,6 +5,7 @@ from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
 from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
+from debt_mgmt.client.halts import HaltMethods
 from debt_mgmt.client.leverage import LeverageMethods
 from debt_mgmt.client.limit_sets import LimitSetMethods
 from debt_mgmt.client.liquidations import LiquidationMethods
@@ -28,6 +29,7 @@ class ServiceMethods(
     FundMethods,
     RiskMethods,
     LimitSetMethods,
+    HaltMethods,
     MarketMethods,
     AuditMethods,
     AccessMethods,

@@ -447,7 +447,7 @@ class GetRiskLimitsResponse(_message.Message):
     trading_state: _types_pb2.TradingState.ValueType
     """What the account may do now."""
     trading_state_reason: _builtins.str
-    """Why it is not ACTIVE, in words. Empty when ACTIVE."""
+    """Why it is not ACTIVE, in words; when ACTIVE, which strategies and instruments are halted. Empty: none."""
     @_builtins.property
     def revision(self) -> _types_pb2.Revision:
         """Place in the journal as of which this holds."""

@@ -127,6 +127,7 @@ class PaperOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     rests: bool = False
     """No mark reached it when it was placed: it makes, and fills at its limit. Any other order takes."""
     client_order_id: str = ""
+    strategy: str = ""
     filled_quantity: Decimal = ZERO
     average_price: Decimal | None = None
     """Of its fills, by quantity."""
@@ -381,6 +382,9 @@ class Account(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     trading_state: TradingState = TradingState.ACTIVE
     trading_reason: str = ""
     trading_state_is_automatic: bool = True
+    halted_by: str = ""
+    """Who halted trading; empty where nobody did, or an earlier version did not keep it. So with the time."""
+    halted_at: datetime | None = None
     realized_pnl: dict[str, Decimal] = {}
     """Realised in all per settlement asset, before fees."""
     fees_paid: dict[str, Decimal] = {}

@@ -47,6 +47,7 @@ from debt_mgmt.core.apply_venue import (
 from debt_mgmt.core.funding import remember
 from debt_mgmt.core.money import ZERO, average_price
 from debt_mgmt.core.profit import Causes, Interval
+from debt_mgmt.core.strategies import attributed
 from debt_mgmt.core.venue import SyncState
 
 replace = msgspec.structs.replace
@@ -113,7 +114,7 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def closed(account: Account, event: e.AccountClosed) -> Account:
-    return replace(account, closed_at=event.at)
+    return replace(account, closed_at=event.at, strategies={})
 
 
 def transferred(account: Account, event: e.Transferred) -> Account:
@@ -133,6 +134,7 @@ def funds_reset(account: Account, event: e.FundsReset) -> Account:
         account,
         balances={event.asset: event.amount},
         positions={},
+        strategies={},
         reservations={},
         realized_pnl={},
         fees_paid={},
@@ -274,6 +276,10 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         alerts = account.isolated_alerts
     held = event.position.quantity if event.position is not None else ZERO
     settled = account.funding_settled.get(event.symbol)
+    strategies = account.strategies
+    if strategies or event.strategy:
+        before = account.positions[key].quantity if key in account.positions else ZERO
+        strategies = attributed(strategies, key, before, held - before, event.strategy)
     baselines = account.baselines
     if baselines is not None and event.realized_pnl:
         baselines = replace(
@@ -283,6 +289,7 @@ def fill_recorded(account: Account, event: e.FillRecorded) -> Account:
         account,
         sync=fill_noted(account.sync, event) if account.sync is not None else None,
         positions=positions,
+        strategies=strategies,
         isolated_alerts=alerts,
         balances=after_postings(account.balances, event.postings),
         holdings={**account.holdings, key: remember(account.holdings.get(key, ()), held, event.at, settled)},
@@ -342,6 +349,8 @@ def trading_state_changed(account: Account, event: e.TradingStateChanged) -> Acc
         trading_state=event.after,
         trading_reason=event.reason,
         trading_state_is_automatic=event.automatic,
+        halted_by=event.by,
+        halted_at=event.at,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Debt, Position, position_key
 from debt_mgmt.core.money import ZERO
+from debt_mgmt.core.strategies import Strategies, attributed
 from debt_mgmt.core.venue import SyncState, SyncStatus, VenueLoan
 
 replace = msgspec.structs.replace
@@ -32,6 +33,7 @@ def account_synced(account: Account, event: e.AccountSynced) -> Account:
         debts_apart={asset: debt for asset, debt in apart.items() if debt.owed},
         interest_charged=with_interest(account, event),
         positions={key: position for key, position in positions.items() if key not in event.vanished},
+        strategies=with_strategies(account, event) if account.strategies or event.strategies else account.strategies,
         isolated_alerts={key: level for key, level in account.isolated_alerts.items() if key not in event.vanished},
         leverage={**account.leverage, **event.leverage},
         margin_modes={**account.margin_modes, **event.margin_modes},
@@ -60,6 +62,19 @@ def with_interest(account: Account, event: e.AccountSynced) -> dict[str, Decimal
             grown = debt.accrued_interest - known.accrued_interest
             charged = {**charged, debt.asset: charged.get(debt.asset, ZERO) + grown}
     return charged
+
+
+def with_strategies(account: Account, event: e.AccountSynced) -> Strategies:
+    """Each difference is a fill: first of the strategies whose orders were filled, what is left of none."""
+    strategies = account.strategies
+    for change in event.changes:
+        held, after = change.before or ZERO, change.after or ZERO
+        for strategy, filled in event.strategies.items():
+            if quantity := filled.get(change.key, ZERO):
+                strategies = attributed(strategies, change.key, held, quantity, strategy)
+                held += quantity
+        strategies = attributed(strategies, change.key, held, after - held)
+    return strategies
 
 
 def loan_noted(account: Account, event: e.LoanRequested | e.LoanSent) -> Account:

@@ -17,6 +17,7 @@ from debt_mgmt.core.account import (
 )
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.exposure import other_exposure
+from debt_mgmt.core.halts import halt_violations, is_halted
 from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
 from debt_mgmt.core.margin import figures_of, unit_margin
 from debt_mgmt.core.market import Mark
@@ -108,8 +109,9 @@ def check(
     if is_reducing(account, order):
         return reducing_result(view, symbol, order, at, with_largest, outside)
     if isinstance(symbol, Violation):
-        violations = (*view.standing, symbol) if symbol not in view.standing else view.standing
-        return CheckResult(order, False, False, by_precedence(list(violations)), before=view.before)
+        violations = [*view.standing, *halt_violations(view.halts, order.strategy, order.symbol)]
+        violations += [symbol] if symbol not in view.standing else []
+        return CheckResult(order, False, False, by_precedence(violations), before=view.before)
     instrument, mark = symbol.instrument, symbol.mark
     price, loss, unit = mark.price, ZERO, symbol.unit
     if order.price is not None:
@@ -117,6 +119,8 @@ def check(
         loss = open_loss(instrument, order.side, order.price, mark.price)
         unit = unit_margin(instrument, price, symbol.leverage, loss)
     found = list(view.standing)
+    if view.halts:
+        found += halt_violations(view.halts, order.strategy, order.symbol)
     found += symbol.leverage_violations
     found += stale_violations(view, symbol, at)
     found += terms_violations(view, symbol, order)
@@ -181,7 +185,8 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
     With `hold`, an order that fits is counted for the next one.
     """
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
-    if isinstance(symbol, Violation) or is_reducing(view.account, order) or view.standing:
+    refused = view.standing or is_halted(view.halts, order.strategy, order.symbol)
+    if isinstance(symbol, Violation) or refused or is_reducing(view.account, order):
         return brief_of(view, check(view, order, at, with_largest=False), hold)
     nodes = nodes_of(view, symbol, order, at, view.world.outside)
     if order.price is None:
@@ -493,10 +498,12 @@ def largest(
     view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime, nodes: Nodes | None
 ) -> Decimal:
     """The largest quantity on `side` that would pass now, at the order's price. What only reduces always passes."""
-    plain = order.price is None and symbol.use.one_way and not order.reduce_only and nodes is None
+    plain = order.price is None and symbol.use.one_way and not order.reduce_only and nodes is None and not view.halts
     if plain and side in symbol.largest and not stale_violations(view, symbol, at):
         return symbol.largest[side]
-    asked = Order(order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side)
+    asked = Order(
+        order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side, order.strategy
+    )
     leg = held_leg(view.account, asked)
     reducible = abs(leg.quantity) if leg is not None and leg.quantity * side.sign < 0 else ZERO
     blocked = (
@@ -507,6 +514,7 @@ def largest(
         or rate_violations(view, at)
         or (nodes is not None and any(one.problems for one in nodes.enforced))
         or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(asked))
+        or is_halted(view.halts, order.strategy, order.symbol)
     )
     if blocked:
         return reducible

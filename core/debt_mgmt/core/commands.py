@@ -170,7 +170,10 @@ class SetLimits(Command, frozen=True):
 
 
 class HaltTrading(Command, frozen=True):
+    """`by` is the caller's name, as in HaltHouse."""
+
     reason: str
+    by: str = ""
 
 
 class ResumeTrading(Command, frozen=True):
@@ -331,15 +334,24 @@ class PublishFundingRate(Command, frozen=True):
 
 
 class HaltHouse(Command, frozen=True):
-    """Halt every account (`owner` empty) or the accounts of one owner."""
+    """Halt a node: all that matches every field given, with none of them everything. `by` is the caller's name."""
 
     reason: str
     owner: str = ""
+    account_id: str = ""
+    strategy: str = ""
+    symbol: str = ""
+    by: str = ""
 
 
 class ResumeHouse(Command, frozen=True):
+    """End the halt of exactly this node."""
+
     reason: str
     owner: str = ""
+    account_id: str = ""
+    strategy: str = ""
+    symbol: str = ""
 
 
 class RecordConfiguration(Command, frozen=True):

@@ -129,7 +129,9 @@ def set_limits(draft: Draft, command: c.SetLimits) -> None:
 
 
 def halt_trading(draft: Draft, command: c.HaltTrading) -> None:
-    draft.add(e.TradingStateChanged(draft.account.trading_state, TradingState.HALTED, command.reason, False))
+    at = draft.world.at if command.by else None
+    state = draft.account.trading_state
+    draft.add(e.TradingStateChanged(state, TradingState.HALTED, command.reason, False, by=command.by, at=at))
     summary = summarize(draft.account, draft.world)
     message = f"trading is halted: {command.reason}"
     raise_alert(draft, AlertKind.TRADING_HALTED, Severity.CRITICAL, message, summary)

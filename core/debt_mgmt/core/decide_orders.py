@@ -153,12 +153,11 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
     if command.quantity == 0:
         draft.add(e.ReductionStepEnded(command.step, ZERO, None, draft.world.at, "nothing was left to reduce"))
         return
+    reservation = reservation_of(account, command)
+    if reservation is not None and not command.strategy:
+        command = msgspec.structs.replace(command, strategy=reservation.strategy)
     fill = fill_event(draft, command, instrument, position, moving)
-    reservation = draft.account.reservations.get(command.reservation_id) if command.reservation_id else None
-    if reservation is None and account.sync is not None and command.order_id:
-        held = draft.account.reservations.values()
-        reservation = next((one for one in held if one.order_id == command.order_id), None)
-    if reservation is not None and (reservation.symbol, reservation.side) == (command.symbol, command.side):
+    if reservation is not None:
         used = min(command.quantity, reservation.quantity)
         left = reservation.quantity - used
         draft.add(e.ReservationReduced(reservation.reservation_id, used, left, "FILLED", at=draft.world.at))
@@ -174,6 +173,14 @@ def record_fill(draft: Draft, command: c.RecordFill) -> None:
                 realized_pnl=fill.realized_pnl,
             )
         )
+
+
+def reservation_of(account: Account, command: c.RecordFill) -> Reservation | None:
+    """The reservation that a fill uses up: the one it names, on a live account also that of its order."""
+    found = account.reservations.get(command.reservation_id) if command.reservation_id else None
+    if found is None and account.sync is not None and command.order_id:
+        found = next((one for one in account.reservations.values() if one.order_id == command.order_id), None)
+    return found if found is not None and (found.symbol, found.side) == (command.symbol, command.side) else None
 
 
 def moving_quantity(account: Account, command: c.RecordFill, position: Position | None) -> Decimal:
@@ -257,6 +264,7 @@ def fill_event(
         step=command.step,
         mark=mark,
         maker=maker,
+        strategy=command.strategy,
     )
     draft.add(fill)
     if outcome.covered:

@@ -159,6 +159,7 @@ class Reading:
         }
         still_open = {order.order_id for order in state.orders if order.quantity}
         held, released = self.reservations(after, still_open)
+        differences = changes(account.positions, after)
         return e.AccountSynced(
             at=state.at,
             position_mode=self.position_mode,
@@ -167,7 +168,7 @@ class Reading:
             debts_apart=self.debts_apart(),
             positions=positions,
             vanished=vanished,
-            changes=changes(account.positions, after),
+            changes=differences,
             leverage=leverage,
             margin_modes=self.margin_modes(),
             reservations=held,
@@ -176,6 +177,7 @@ class Reading:
             health=state.health,
             venue_positions=venue_positions,
             seen=self.seen(),
+            strategies=self.strategies({change.key for change in differences}),
         )
 
     def mode(self) -> PositionMode:
@@ -417,6 +419,30 @@ class Reading:
             for name in {fill.order_id, fill.client_order_id} - {""}:
                 sums[name] = sums.get(name, ZERO) + fill.quantity
         return {name: amount for name, amount in sorted(sums.items()) if amount > self.known.seen.get(name, ZERO)}
+
+    def strategies(self, changed: set[str]) -> dict[str, dict[str, Decimal]]:
+        """What the orders of each strategy have filled of the positions that this state changes.
+
+        Orders are known by their reservations. Contracts that a fill recorded here has counted already are left out.
+        """
+        tagged = [one for one in self.account.reservations.values() if one.strategy]
+        by_order = {one.order_id: one for one in tagged if one.order_id}
+        by_client = {one.client_order_id: one for one in tagged if one.client_order_id}
+        filled: dict[str, tuple[Reservation, Decimal, str]] = {}
+        for fill in {fill.fill_id: fill for fill in self.state.fills}.values() if tagged else ():
+            reservation = by_order.get(fill.order_id) or by_client.get(fill.client_order_id)
+            if reservation is None or (reservation.symbol, reservation.side) != (fill.symbol, fill.side):
+                continue
+            _, before, _ = filled.get(reservation.reservation_id, (reservation, ZERO, ""))
+            filled[reservation.reservation_id] = (reservation, before + fill.quantity, fill.order_id)
+        found: dict[str, dict[str, Decimal]] = {}
+        for reservation, quantity, order_id in filled.values():
+            counted_before = max(self.known.seen.get(order_id, ZERO), self.known.reported.get(order_id, ZERO))
+            key = position_key(reservation.symbol, reservation.position_side)
+            if quantity > counted_before and key in changed:
+                held = found.setdefault(reservation.strategy, {})
+                held[key] = held.get(key, ZERO) + (quantity - counted_before) * reservation.side.sign
+        return found
 
 
 def above_zero(value: Decimal | None) -> Decimal | None:

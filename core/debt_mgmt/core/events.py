@@ -181,6 +181,8 @@ class FillRecorded(Event, frozen=True):
     """That filled a paper order; None for a fill that was told."""
     maker: bool = False
     """The paper order had rested at its limit."""
+    strategy: str = ""
+    """That it counts for: its own, else that of the reservation it fills."""
 
 
 class LeverageSet(Event, frozen=True):
@@ -235,10 +237,14 @@ class IsolatedLevelChanged(Event, frozen=True):
 
 
 class TradingStateChanged(Event, frozen=True):
+    """`by` and `at`: who halted trading, and when; of a halt by somebody who is known."""
+
     before: TradingState
     after: TradingState
     reason: str
     automatic: bool
+    by: str = ""
+    at: datetime | None = None
 
 
 class AlertRaised(Event, frozen=True):

@@ -69,6 +69,8 @@ class AccountSynced(Event, frozen=True):
     debts_apart: tuple[Debt, ...] = ()
     """Debts that differ of a wallet that backs no position: in no figure of margin."""
     causes: Causes | None = None
+    strategies: dict[str, dict[str, Decimal]] = {}
+    """Strategy → position key → signed contracts of its orders' fills that are first seen in this state."""
 
 
 class LoanRequested(Event, frozen=True):

@@ -42,6 +42,7 @@ from debt_mgmt.core.events import (
     TradingHalted,
     TradingResumed,
 )
+from debt_mgmt.core.halts import Halt as Halt
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import CLOCKS, BorrowRate
 from debt_mgmt.core.limit_sets import NEW_INSTRUMENT, LimitSet, NodeLimits, key_of
@@ -58,14 +59,8 @@ FUNDING_RATES_KEPT = 200
 """Per instrument: at eight hours, more than two months for an account to be settled late."""
 
 
-class Halt(msgspec.Struct, frozen=True):
-    owner: str
-    reason: str
-    at: datetime
-
-
 class House(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What all accounts share. A halt's key is the owner it concerns, empty for everyone."""
+    """What all accounts share. A halt's key is that of its scope: the owner it concerns, empty for everyone."""
 
     instruments: dict[str, Instrument] = {}
     assets: dict[str, AssetRule] = {}
@@ -87,6 +82,7 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str = ""
 
     def halt_for(self, owner: str) -> Halt | None:
+        """The halt of everything, or of all accounts of the owner."""
         return self.halts.get(EVERYONE) or self.halts.get(owner)
 
 
@@ -122,17 +118,8 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
         case RecordSignInFailure():
             told = msgspec.structs.asdict(command)
             return (SignInFailed(**told, at=at),)
-        case HaltHouse(reason=reason, owner=owner):
-            return (TradingHalted(owner=owner, reason=reason, at=at),)
-        case ResumeHouse(reason=reason, owner=owner):
-            if owner not in house.halts:
-                return (
-                    CommandRefused(
-                        command="ResumeTrading",
-                        violations=(Violation(Reason.ALREADY_IN_STATE, subject=owner or "the house"),),
-                    ),
-                )
-            return (TradingResumed(owner=owner, reason=reason, at=at),)
+        case HaltHouse() | ResumeHouse():
+            return halt_changed(house, command, at)
         case IssueToken() | RotateToken() | RevokeToken():
             return token_changed(house, command, at)
     raise AssertionError(f"not a command to the house: {command!r}")
@@ -151,6 +138,20 @@ def instrument_put(house: House, command: PutInstrument, at: datetime) -> tuple[
     nothing = NodeLimits(max_position_quantity=ZERO)
     reason = "a new instrument starts at zero"
     return put, LimitSetPut(LimitSet(Scope(symbol=symbol), NEW_INSTRUMENT, limits=nothing, reason=reason, at=at))
+
+
+def halt_changed(house: House, command: HaltHouse | ResumeHouse, at: datetime) -> tuple[HouseEvent, ...]:
+    """A halt of an instrument that is not known would stop nothing, so it is refused."""
+    scope = Scope(command.owner, command.account_id, command.strategy, command.symbol)
+    node = msgspec.structs.asdict(scope)
+    if isinstance(command, HaltHouse):
+        if scope.symbol and scope.symbol not in house.instruments:
+            return (CommandRefused("HaltTrading", (Violation(Reason.UNKNOWN_INSTRUMENT, scope.symbol),)),)
+        return (TradingHalted(**node, reason=command.reason, at=at, actor=command.by),)
+    if scope.key not in house.halts:
+        subject = scope.words if scope.key != scope.owner else scope.owner or "the house"
+        return (CommandRefused("ResumeTrading", (Violation(Reason.ALREADY_IN_STATE, subject),)),)
+    return (TradingResumed(**node, reason=command.reason, at=at),)
 
 
 def configuration_recorded(house: House, command: RecordConfiguration, at: datetime) -> tuple[HouseEvent, ...]:
@@ -240,11 +241,15 @@ def apply_house(house: House | None, event: Event) -> House:
         case FundingRatePublished(rate=funding):
             past = (*house.funding_rates.get(funding.symbol, ()), funding)[-FUNDING_RATES_KEPT:]
             return msgspec.structs.replace(house, funding_rates={**house.funding_rates, funding.symbol: past})
-        case TradingHalted(owner=owner, reason=reason, at=at):
-            return msgspec.structs.replace(house, halts={**house.halts, owner: Halt(owner, reason, at)})
-        case TradingResumed(owner=owner):
+        case TradingHalted():
+            halt = Halt(
+                event.owner, event.reason, event.at, event.account_id, event.strategy, event.symbol, event.actor
+            )
+            return msgspec.structs.replace(house, halts={**house.halts, halt.scope.key: halt})
+        case TradingResumed():
+            resumed = Scope(event.owner, event.account_id, event.strategy, event.symbol).key
             return msgspec.structs.replace(
-                house, halts={key: halt for key, halt in house.halts.items() if key != owner}
+                house, halts={key: halt for key, halt in house.halts.items() if key != resumed}
             )
         case LimitSetPut(limit_set=limit_set):
             return msgspec.structs.replace(house, limit_sets={**house.limit_sets, limit_set.key: limit_set})

@@ -38,18 +38,26 @@ class FundingRatePublished(Event, frozen=True):
 
 
 class TradingHalted(Event, frozen=True):
-    """A halt of the whole house (`owner` empty) or of one owner's accounts."""
+    """A halt at a node: all that matches every field given. With none of them the whole house."""
 
     owner: str
     reason: str
     at: datetime
     actor: str = ""
+    account_id: str = ""
+    strategy: str = ""
+    symbol: str = ""
 
 
 class TradingResumed(Event, frozen=True):
+    """The halt of exactly this node is over."""
+
     owner: str
     reason: str
     at: datetime
+    account_id: str = ""
+    strategy: str = ""
+    symbol: str = ""
 
 
 class LimitSetPut(Event, frozen=True):

@@ -24,6 +24,7 @@ from debt_mgmt.core.account import (
 )
 from debt_mgmt.core.apply_venue import rehearsal
 from debt_mgmt.core.draft import Draft
+from debt_mgmt.core.halts import is_halted, narrow_halts
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
 from debt_mgmt.core.liquidation import client_order_id, forced_plan, step_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
@@ -249,13 +250,14 @@ def enter_reducing(draft: Draft) -> bool:
 
 
 def cancel_halted_orders(draft: Draft) -> None:
-    """Paper orders that add risk do not outlive a halt of the account, of its owner or of the house."""
-    account = draft.account
+    """Paper orders that add risk do not outlive a halt that concerns them."""
+    account, house = draft.account, draft.world.house
     if not account.orders:
         return
-    halted = account.trading_state is TradingState.HALTED or draft.world.house.halt_for(account.owner) is not None
-    for order in account.orders.values() if halted else ():
-        if not order.reduce_only:
+    halted = account.trading_state is TradingState.HALTED or house.halt_for(account.owner) is not None
+    narrow = narrow_halts(house.halts, account) if house.halts and not halted else ()
+    for order in account.orders.values() if halted or narrow else ():
+        if not order.reduce_only and (halted or is_halted(narrow, order.strategy, order.symbol)):
             left = account.reservations[order.order_id].quantity
             draft.add(e.ReservationReduced(order.order_id, left, ZERO, "HALTED", at=draft.world.at))
 

@@ -74,7 +74,7 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     headroom: Decimal | None = None
     note: str = ""
     scope: Scope | None = None
-    """Node of the tree whose limit it is; None: a rule of the account or of the service."""
+    """Node of the tree whose limit or halt it is; None: a rule of the account or of the service."""
     limit_set: str = ""
     """Name of that node's limit set; empty is its standing one."""
 

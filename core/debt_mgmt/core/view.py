@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from debt_mgmt.core.account import Account, Environment, PositionSide, Side, TradingState
+from debt_mgmt.core.halts import narrow_halts
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.limits import loss_violations
@@ -152,6 +153,8 @@ class AccountView:
         self.open_reservations = len(account.reservations)
         self.orders_added = 0
         self.standing = standing_violations(account, world, self.summary)
+        self.halts = narrow_halts(world.house.halts, account) if world.house.halts else ()
+        """Halts that concern some orders of the account, and not all of them."""
         self.oldest = min((mark.received_at for mark in self.summary.marks), default=None)
         self.synced_at = account.sync.at if account.sync is not None else None
         """When the venue was last read; None for sandbox accounts, and where that already stands in the way."""

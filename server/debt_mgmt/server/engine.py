@@ -26,6 +26,7 @@ from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.chain_watch import ChainWatch
 from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
+from debt_mgmt.server.digests import digest_of as digest_of
 from debt_mgmt.server.engine_figures import EngineCounters, snapshot_of
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
@@ -582,11 +583,6 @@ ASSESS, EMPTY_HOUSE = c.Assess(), House()
 def fact_id_of(told: c.Command | e.Event) -> str:
     """A fill counts once per account and symbol, by its own id."""
     return f"fill:{told.symbol}:{told.fill_id}" if isinstance(told, c.RecordFill | e.FillRecorded) else ""
-
-
-def digest_of(command: c.Command) -> bytes:
-    """What a repeated request id is compared with."""
-    return hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
 
 
 def utc_now() -> datetime:

@@ -14,6 +14,7 @@ from debt_mgmt.core.house import decide_house
 from debt_mgmt.core.inputs import Inputs, begins_decision, command_of, inputs_of, world_of
 from debt_mgmt.core.margin import World
 from debt_mgmt.core.market import Mark
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import LOG_OPENED, Journal, Row
 from debt_mgmt.server.past import ACCOUNTS, HOUSE, HOUSE_SHARD, account_then, house_then
@@ -135,11 +136,19 @@ def is_same(decision: Decision, codec: "Codec[Any, Any]", again: Callable[[], Se
 
 
 async def halts(journal: Journal, asked: e.Event, inputs: Inputs) -> list[Row]:
-    """The halt of the house that stood in the way, where one did."""
-    if not isinstance(asked, e.CommandRefused) or all(one.reason != "HOUSE_HALTED" for one in asked.violations):
+    """The halts of the house that stood in the way, where some did: of each node the last."""
+    violations = asked.violations if isinstance(asked, e.CommandRefused) else ()
+    stopping = {one.subject for one in violations if one.reason == "HOUSE_HALTED"}
+    if not stopping:
         return []
-    found = await journal.list_rows(kinds=["TradingHalted"], limit=1000)
-    return [row for row in found if row.shard == HOUSE_SHARD and row.position <= inputs.house][-1:]
+    found: dict[str, Row] = {}
+    for row in await journal.list_rows(kinds=["TradingHalted"], limit=1000):
+        if row.shard == HOUSE_SHARD and row.position <= inputs.house:
+            halted = HOUSE.decode_event(row.payload)
+            assert isinstance(halted, e.TradingHalted)
+            scope = Scope(halted.owner, halted.account_id, halted.strategy, halted.symbol)
+            found[scope.words if scope.key != scope.owner else scope.owner or "everyone"] = row
+    return [row for subject, row in found.items() if subject in stopping]
 
 
 def rules_words(account: Account | None, world: World, inputs: Inputs) -> str:

@@ -124,7 +124,7 @@ class PaperMatching:
         self.missed: set[tuple[str, str]] = set()
         """(symbol, account id) of orders that were being placed while a mark came."""
         self.halted = False
-        """A halt of the house or of an owner has come since the last look."""
+        """A halt of the house's log has come since the last look."""
 
     def keep(self, account: Account) -> None:
         self.orders.keep(account)

@@ -50,6 +50,25 @@ def test_a_halt_stops_new_risk_and_lets_exits_pass_until_it_is_resumed(
     assert state(service)[0] == "ACTIVE"
 
 
+def test_a_strategy_and_an_instrument_are_halted_listed_and_resumed(service: Service) -> None:
+    scope = ("demo", "--strategy", "momo", "--instrument", "BTCUSDT")
+    done = run(service, "halt", *scope, "--reason", "odd fills")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("HALTED  account demo, strategy momo, instrument BTCUSDT")
+    refused = asked(service, "check-order", "demo", "buy", "0.001", "BTCUSDT", "--strategy", "momo", code=1)
+    (halted,) = [one for one in refused["check"]["violations"] if one["reason"] == "HOUSE_HALTED"]
+    assert halted["subject"] == "account demo, strategy momo, instrument BTCUSDT" and "odd fills" in halted["message"]
+    fits = asked(service, "check-order", "demo", "buy", "0.001", "BTCUSDT", "--strategy", "carry")
+    assert fits["check"]["fits"] is True
+    (listed,) = asked(service, "halts")["halts"]
+    assert (listed["scope"]["strategy"], listed["reason"], listed["account_count"]) == ("momo", "odd fills", 1)
+    assert "momo" in run(service, "halts").stdout
+    assert run(service, "resume", "--strategy", "momo", "--reason", "not that one").returncode == 1
+    asked(service, "resume", *scope, "--reason", "explained")
+    assert asked(service, "halts")["halts"] == []
+    assert "nothing is halted" in run(service, "halts").stdout
+
+
 def test_a_narrower_resume_leaves_a_wider_halt(service: Service) -> None:
     asked(service, "halt", "--house", "--reason", "maintenance")
     try:
@@ -62,7 +81,8 @@ def test_a_narrower_resume_leaves_a_wider_halt(service: Service) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("halt", "demo"), ("halt", "--reason", "x"), ("halt", "demo", "--house", "--reason", "x"), ("resume", "demo"),
-     ("halt", "demo", "--reason", " "), ("limits", "set", "demo", "max_leverage=3")],
+     ("halt", "demo", "--reason", " "), ("halt", "--house", "--strategy", "momo", "--reason", "x"),
+     ("limits", "set", "demo", "max_leverage=3")],
 )  # fmt: skip
 def test_whom_and_why_must_be_said(service: Service, arguments: tuple[str, ...]) -> None:
     assert run(service, *arguments).returncode == 2
@@ -72,7 +92,8 @@ def test_whom_and_why_must_be_said(service: Service, arguments: tuple[str, ...])
 def test_a_drill_measures_halts_and_leaves_the_account_trading(service: Service) -> None:
     told = asked(service, "drill", "--rounds", "5")
     assert (told["rounds"], told["late_checks"]) == (5, 0)
-    for name in ("answered_seconds", "effective_seconds"):
+    halted = ("answered_seconds", "effective_seconds")
+    for name in (*halted, *(f"strategy_{one}" for one in halted)):
         assert 0 < told[name]["p50"] <= told[name]["p99"] <= told[name]["max"] < 5
     assert asked(service, "status", "drill")["status"]["trading_state"] == "ACTIVE"
     kinds = [one["kind"] for one in asked(service, "audit", "list", "--account", "drill")["events"]]

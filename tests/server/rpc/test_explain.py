@@ -130,12 +130,18 @@ async def test_every_decision_can_be_made_again_to_the_byte(edge: Edge, seed: in
         await edge.mark(BTCUSDT=str(price), ETHUSDT=str(price // 20))
         name, symbol = chance.choice(["alice", "bob"]), chance.choice(["BTCUSDT", "ETHUSDT"])
         side, size = chance.choice([Side.BUY, Side.SELL]), D(chance.randint(1, 40)) / 100
+        strategy = chance.choice(["", "momo", "carry"])
+        asked = Order(symbol, side, size, strategy=strategy)
+        paid = D(price if symbol == "BTCUSDT" else price // 20)
+        node = {"strategy": chance.choice(["", "momo"]), "symbol": chance.choice(["", "ETHUSDT"])}
+        switch = chance.choice([HaltHouse, c.ResumeHouse])
+        await edge.engine.submit_house(switch("a drill", **node), request_id="", actor=SYSTEM)
         command: c.Command = chance.choice([
-            ReserveMargin(Order(symbol, side, size)),
-            c.RecordFill(f"f{number}", symbol, side, size, D(price if symbol == "BTCUSDT" else price // 20)),
+            ReserveMargin(asked),
+            c.RecordFill(f"f{number}", symbol, side, size, paid, strategy=strategy),
             SetLeverage(symbol, D(chance.randint(1, 6))),
             Transfer("USDT", D(chance.randint(-3000, 3000) or 1)),
-            c.PlaceOrder(Order(symbol, side, size)),
+            c.PlaceOrder(asked),
             c.ClosePosition(symbol),
             c.HaltTrading("a drill"),
             c.ResumeTrading("the drill is over"),

@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from debt_mgmt.core.access import Role
 from debt_mgmt.core.commands import RevokeToken
 from debt_mgmt.server.actor import SYSTEM
-from debt_mgmt.v1 import audit_service_pb2, margin_service_pb2, options_pb2, risk_service_pb2
+from debt_mgmt.v1 import audit_service_pb2, margin_service_pb2, options_pb2, risk_service_pb2, types_pb2
 from tests.e2e.books import BUY, SELL, order
 from tests.server.security.door import Door, door
 from tests.support.service import Clock
@@ -29,6 +29,7 @@ ROLES = {
         DebtService/GetDebtSummary DebtService/ListDebts DebtService/ListInterestCharges DebtService/ListBorrowRates
         FundService/GetFunds FundService/ListFundHistory RiskService/GetRiskLimits RiskService/ListAlerts
         RiskService/ListLimitSets
+        RiskService/ListHalts
         MarketService/ListInstruments MarketService/ListMarks MarketService/ListFundingRates
         AuditService/ListAuditEvents AuditService/ExplainEvent
     """,
@@ -67,6 +68,7 @@ OF_EVERY_ACCOUNT = (
     "DebtService/GetDebtSummary",
     "DebtService/ListDebts",
     "RiskService/ListAlerts",
+    "RiskService/ListHalts",
     "AuditService/ListAuditEvents",
 )
 """Methods that show, where no account is named, all that there are."""
@@ -160,7 +162,9 @@ async def test_what_concerns_everybody_is_not_for_a_limited_token(opened: Door, 
     for name in sorted(HOUSE_WIDE):
         code = await code_for(channel, name, request_for(name, "alice"))
         assert code is grpc.StatusCode.PERMISSION_DENIED, name
-    for scope in ({"owner": "desk"}, {"everything": True}):
+    nodes = [{"owner": "desk"}, {"strategy": "momo"}, {"symbol": "BTCUSDT"}, {"owner": "desk", "strategy": "momo"}]
+    scopes: list[dict[str, Any]] = [{"owner": "desk"}, {"everything": True}, *({"node": node} for node in nodes)]
+    for scope in scopes:
         for kind in ("HaltTrading", "ResumeTrading"):
             request = getattr(risk_service_pb2, f"{kind}Request")(request_id="halt-1", **scope)
             failure = await failure_of(channel, f"RiskService/{kind}", request)
@@ -172,6 +176,54 @@ async def test_a_trader_halts_an_account_and_not_the_house(opened: Door) -> None
     request = risk_service_pb2.HaltTradingRequest(request_id="halt-2", everything=True)
     failure = await failure_of(channel, "RiskService/HaltTrading", request)
     assert (failure.code, failure.metadata["required_role"]) == (grpc.StatusCode.PERMISSION_DENIED, "RISK")
+
+
+async def test_a_trader_halts_what_is_within_an_account_that_is_theirs(opened: Door) -> None:
+    """A strategy or an instrument of one's own account; of another's it is as if that account did not exist."""
+    own = opened.channel(await opened.issue("own-strategies", Role.TRADER, "alice"))
+    every = opened.channel(await opened.issue("every-strategy", Role.TRADER))
+
+    def halt(request_id: str, **node: str) -> Any:
+        return risk_service_pb2.HaltTradingRequest(request_id=request_id, node=types_pb2.Scope(**node))
+
+    for number, channel in enumerate((own, every)):
+        request = halt(f"within-{number}", account_id="alice", strategy="momo", symbol="ETHUSDT")
+        assert (await call(channel, "RiskService/HaltTrading", request)).accepted
+        failure = await failure_of(channel, "RiskService/HaltTrading", halt(f"wide-{number}", strategy="momo"))
+        assert failure.code is grpc.StatusCode.PERMISSION_DENIED
+    assert (await opened.desk.risk.HaltTrading(halt("shared", account_id="bob", strategy="momo"))).accepted
+    first = await call(own, "RiskService/HaltTrading", halt("shared", account_id="alice", strategy="momo"))
+    again = await call(own, "RiskService/HaltTrading", halt("shared", account_id="alice", strategy="momo"))
+    assert (first.replayed, again.replayed) == (False, True), "an id that others used is free"
+    told = []
+    for account_id in ("bob", "nobody"):
+        failure = await failure_of(own, "RiskService/HaltTrading", halt("x", account_id=account_id, strategy="momo"))
+        told.append(str(failure).replace(account_id, "…"))
+    assert told[0] == told[1] and failure.code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_limited_token_sees_halts_that_concern_its_accounts(opened: Door) -> None:
+    channel = opened.channel(await opened.issue("halts-seen", Role.VIEWER, "alice"))
+    desk = opened.desk
+    nodes = [
+        {"account_id": "alice", "strategy": "own"}, {"account_id": "bob", "strategy": "secret"}, {"strategy": "secret"},
+        {"owner": "desk"}, {"owner": "rival"}, {"symbol": "ETHUSDT"}, {"owner": "rival", "symbol": "BTCUSDT"},
+    ]  # fmt: skip
+    for node in nodes:
+        request = risk_service_pb2.HaltTradingRequest(request_id=desk.request_id(), node=types_pb2.Scope(**node))
+        assert (await desk.risk.HaltTrading(request)).accepted
+    seen = (await call(channel, "RiskService/ListHalts", risk_service_pb2.ListHaltsRequest())).halts
+    words = {str(one.scope).strip().replace("\n", " ") for one in seen}
+    own = 'account_id: "alice" strategy: "own"'
+    assert {own, 'owner: "desk"', 'symbol: "ETHUSDT"'} <= words
+    assert not any(hidden in one for one in words for hidden in ("secret", "rival", "bob"))
+    assert {one.account_count for one in seen} == {1}, "others are not counted"
+    every = (await desk.risk.ListHalts(risk_service_pb2.ListHaltsRequest())).halts
+    assert {one.scope.strategy for one in every} >= {"own", "secret"}
+    assert {one.scope.owner for one in every} >= {"desk", "rival"}
+    for node in nodes:
+        resumed = risk_service_pb2.ResumeTradingRequest(request_id=desk.request_id(), node=types_pb2.Scope(**node))
+        assert (await desk.risk.ResumeTrading(resumed)).accepted
 
 
 async def shown_to(channel: Any) -> dict[str, str]:

@@ -52,6 +52,7 @@ def check_order(
     ] = None,
     reduce_only: Annotated[bool, typer.Option("--reduce-only", help="May only reduce the position.")] = False,
     position_side: Annotated[str | None, typer.Option(help="LONG or SHORT, on a hedge account.")] = None,
+    strategy: typed.Strategy = None,
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +62,15 @@ def check_order(
     """
     output = Output(as_json)
     try:
-        order = Order(symbol, side, quantity, limit_price, reduce_only=reduce_only, position_side=position_side)
+        order = Order(
+            symbol,
+            side,
+            quantity,
+            limit_price,
+            reduce_only=reduce_only,
+            position_side=position_side,
+            strategy=strategy,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -77,9 +86,9 @@ def check_order(
 def order_text(order: Order) -> str:
     """An order as it is typed."""
     at = "" if order.price is None else f" @ {grouped(order.price)}"
-    return f"{order.side.value.lower()} {grouped(order.quantity)} {order.symbol}{at}" + (
-        " reduce-only" if order.reduce_only else ""
-    )
+    only = " reduce-only" if order.reduce_only else ""
+    owned = "" if order.strategy is None else f" of {order.strategy}"
+    return f"{order.side.value.lower()} {grouped(order.quantity)} {order.symbol}{at}{only}{owned}"
 
 
 def check_shown(about: Account, order: Order, check: OrderCheck) -> RenderableType:
@@ -145,7 +154,11 @@ def what_if(
     ] = None,
     order: Annotated[
         list[Order] | None,
-        typer.Option(parser=typed.order_of, metavar="ORDER", help="'buy 0.1 BTCUSDT': its margin is held."),
+        typer.Option(
+            parser=typed.order_of,
+            metavar="ORDER",
+            help="'buy 0.1 BTCUSDT of momentum': its margin is held.",
+        ),
     ] = None,
     fill: Annotated[
         list[SimulatedFill] | None,

@@ -1,4 +1,4 @@
-"""`debt-mgmt drill`: halts a sandbox account made for it and measures, over the wire, how soon that is in force."""
+"""`debt-mgmt drill`: halts a sandbox account made for it, or one strategy of it, and measures how soon that holds."""
 
 import asyncio
 import math
@@ -16,7 +16,10 @@ from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, clien
 from debt_mgmt.server.cli.tables import table
 from debt_mgmt.server.cli.wording import counted
 
+HALTED = (RefusalReason.TRADING_HALTED, RefusalReason.HOUSE_HALTED)
 REASON = "drill: how soon a halt is in force"
+STRATEGY = "drill"
+"""Of the orders that are checked."""
 ENOUGH_SECONDS = 10.0
 """A halt that is not in force after this is not going to be."""
 
@@ -28,7 +31,7 @@ class Round:
     answered_seconds: float
     """Until the service said that it is in force."""
     effective_seconds: float
-    """Until another connection was first told that the account is halted."""
+    """Until another connection was first told that the order is."""
     late: int
     """Checks that passed though they were sent after that answer: none, or the promise is broken."""
 
@@ -41,8 +44,8 @@ def drill(
 ) -> None:
     """Halt a sandbox account, measure the time until that is in force for others, resume it, and print p50 and p99.
 
-    Live and testnet accounts are refused, and those that are halted already. Exit status 0: every halt was in force
-    when the service said so. 1: one was not.
+    Then the same of one strategy in that account. Live and testnet accounts are refused, and those that are halted
+    already. Exit status 0: every halt was in force when the service said so. 1: one was not.
     """
     output = Output(as_json)
 
@@ -51,7 +54,8 @@ def drill(
             await account_for(client, account)
             order = await order_for(client)
             measured = [await measure(client, trader, account, order) for _ in range(rounds)]
-        return reported(output, account, measured)
+            of_strategy = [await measure(client, trader, account, order, STRATEGY) for _ in range(rounds)]
+        return reported(output, account, measured, of_strategy)
 
     finish(output, target, work())
 
@@ -74,18 +78,20 @@ async def account_for(client: MarginClient, account_id: str) -> Account:
 async def order_for(client: MarginClient) -> Order:
     """The smallest order there is."""
     for one in await client.instruments():
-        return Order.buy(one.symbol, one.min_quantity)
+        return Order.buy(one.symbol, one.min_quantity, strategy=STRATEGY)
     raise Failed("there is no instrument to check an order of; `debt-mgmt serve --demo` has some")
 
 
-async def measure(client: MarginClient, trader: MarginClient, account_id: str, order: Order) -> Round:
-    """Halt while another connection checks one order after the other, and resume."""
+async def measure(
+    client: MarginClient, trader: MarginClient, account_id: str, order: Order, strategy: str | None = None
+) -> Round:
+    """Halt, the strategy or all, while another connection checks one order after the other, and resume."""
     if await is_halted(trader, account_id, order):
         raise Failed(f"account {account_id} is halted by somebody else", Exit.REFUSED)
     trading = asyncio.create_task(first_refusal(trader, account_id, order))
     try:
         sent = time.perf_counter()
-        (await client.halt(account_id=account_id, reason=REASON)).raise_if_refused()
+        (await client.halt(account_id=account_id, strategy=strategy, reason=REASON)).raise_if_refused()
         answered = time.perf_counter()
         late = 0 if await is_halted(trader, account_id, order) else 1
         async with asyncio.timeout(ENOUGH_SECONDS):
@@ -94,7 +100,7 @@ async def measure(client: MarginClient, trader: MarginClient, account_id: str, o
         raise Failed(f"the halt was not in force after {ENOUGH_SECONDS:g} s", Exit.FAULT) from None
     finally:
         trading.cancel()
-        (await client.resume(account_id=account_id, reason=REASON)).raise_if_refused()
+        (await client.resume(account_id=account_id, strategy=strategy, reason=REASON)).raise_if_refused()
     return Round(answered - sent, max(refused - sent, 0.0), late)
 
 
@@ -107,7 +113,7 @@ async def first_refusal(trader: MarginClient, account_id: str, order: Order) -> 
 
 async def is_halted(trader: MarginClient, account_id: str, order: Order) -> bool:
     check = await trader.check_order(account_id, order)
-    return any(one.reason is RefusalReason.TRADING_HALTED for one in check.violations)
+    return any(one.reason in HALTED for one in check.violations)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -116,11 +122,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def reported(output: Output, account_id: str, measured: Sequence[Round]) -> Exit:
-    late = sum(one.late for one in measured)
+def reported(output: Output, account_id: str, measured: Sequence[Round], of_strategy: Sequence[Round]) -> Exit:
+    late = sum(one.late for one in (*measured, *of_strategy))
     figures = {
         "answered": [one.answered_seconds for one in measured],
         "in force for others": [one.effective_seconds for one in measured],
+        "one strategy, answered": [one.answered_seconds for one in of_strategy],
+        "one strategy, in force": [one.effective_seconds for one in of_strategy],
     }
     shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
     rows = {name: {mark: percentile(found, share) for mark, share in shares.items()} for name, found in figures.items()}
@@ -129,6 +137,8 @@ def reported(output: Output, account_id: str, measured: Sequence[Round]) -> Exit
         rounds=len(measured),
         answered_seconds=rows["answered"],
         effective_seconds=rows["in force for others"],
+        strategy_answered_seconds=rows["one strategy, answered"],
+        strategy_effective_seconds=rows["one strategy, in force"],
         late_checks=late,
     )
     shown = table("milliseconds after the halt was sent", *shares, right=tuple(shares))
@@ -140,6 +150,7 @@ def reported(output: Output, account_id: str, measured: Sequence[Round]) -> Exit
             Text(f"{counted(late, 'check')} passed after the service had said that the halt is in force", "bold red")
         )
         return Exit.REFUSED
-    words = f"{counted(len(measured), 'halt')} of account {account_id}: each in force when the service said so; resumed"
+    halts = counted(len(measured) + len(of_strategy), "halt")
+    words = f"{halts} of account {account_id}: each in force when the service said so; resumed"
     output.show(Text(words, "green"))
     return Exit.OK

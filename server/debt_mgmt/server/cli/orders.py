@@ -36,6 +36,7 @@ def place(
     lasts: Annotated[float | None, typer.Option(min=0.001, help="Seconds until a GTC order expires.")] = None,
     reduce_only: Annotated[bool, typer.Option("--reduce-only", help="May only reduce the position.")] = False,
     position_side: Annotated[str | None, typer.Option(help="LONG or SHORT, on a hedge account.")] = None,
+    strategy: typed.Strategy = None,
     client_order_id: Annotated[str | None, typer.Option(help="Your own id of the order.")] = None,
     target: Target = NEAR,
     as_json: Json = False,
@@ -46,7 +47,15 @@ def place(
     """
     output = Output(as_json)
     try:
-        order = Order(symbol, side, quantity, limit_price, reduce_only=reduce_only, position_side=position_side)
+        order = Order(
+            symbol,
+            side,
+            quantity,
+            limit_price,
+            reduce_only=reduce_only,
+            position_side=position_side,
+            strategy=strategy,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -13,7 +13,7 @@ from debt_mgmt.server.cli.demo import demo
 from debt_mgmt.server.cli.doctor import doctor
 from debt_mgmt.server.cli.drill import drill
 from debt_mgmt.server.cli.funds import funds, history, pnl
-from debt_mgmt.server.cli.halt import halt, resume
+from debt_mgmt.server.cli.halt import halt, halts, resume
 from debt_mgmt.server.cli.live import brokers
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.replay import replay
@@ -60,6 +60,7 @@ app.add_typer(orders.app, name="order", rich_help_panel=ASK)
 app.add_typer(alerts.app, name="alerts", rich_help_panel=WATCH_OVER)
 app.command(rich_help_panel=WATCH_OVER)(halt)
 app.command(rich_help_panel=WATCH_OVER)(resume)
+app.command(rich_help_panel=WATCH_OVER)(halts)
 app.command(rich_help_panel=WATCH_OVER)(drill)
 app.add_typer(limits.app, name="limits", rich_help_panel=WATCH_OVER)
 app.add_typer(token.app, name="token", rich_help_panel=WATCH_OVER)

@@ -132,13 +132,13 @@ def positions_table(positions: Sequence[Position], *, narrow: bool, title: str |
     if not positions:
         return Text("no open positions", "dim")
     columns = ["symbol", "side", "quantity", "entry", "mark", "notional", "unrealized", "margin", "lev", "mode"]
-    columns += ["liquidation", "away"]
+    columns += ["liquidation", "away"] + (["strategies"] if any(one.strategies for one in positions) else [])
     left_out = set() if any(one.margin_mode is MarginMode.ISOLATED for one in positions) else {"mode"}
     if narrow:
         left_out |= {"notional", "margin", "lev", "mode"}
         left_out |= {"side"} if all(one.position_side is PositionSide.NET for one in positions) else {"away"}
     columns = [name for name in columns if name not in left_out]
-    numbers = [name for name in columns if name not in ("symbol", "side", "mode")]
+    numbers = [name for name in columns if name not in ("symbol", "side", "mode", "strategies")]
     made = table(*columns, right=numbers, title=title, tight=narrow)
     for one in positions:
         cells: dict[str, Any] = {
@@ -154,6 +154,7 @@ def positions_table(positions: Sequence[Position], *, narrow: bool, title: str |
             "mode": one.margin_mode.value,
             "liquidation": price(one.liquidation_price),
             "away": percent(one.distance_to_liquidation),
+            "strategies": ", ".join(f"{each.strategy} {grouped(round(each.quantity, 8))}" for each in one.strategies),
         }
         made.add_row(*(cells[name] for name in columns))
     return made

@@ -2,7 +2,7 @@
 
 import re
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -10,8 +10,13 @@ from debt_mgmt.client import AssetAmount, Order, PriceShock, Side, SimulatedFill
 
 NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
 SYMBOL = r"[A-Za-z0-9_.:/-]{1,64}"
+NAME = r"[A-Za-z0-9_.:-]{1,64}"
 
-ORDER = re.compile(rf"(buy|sell)\s+({NUMBER})\s+({SYMBOL})(?:\s*@\s*({NUMBER}))?(\s+reduce-only)?", re.I | re.A)
+Strategy = Annotated[str | None, typer.Option("--strategy", help="The strategy that the order belongs to.")]
+
+ORDER = re.compile(
+    rf"(buy|sell)\s+({NUMBER})\s+({SYMBOL})(?:\s*@\s*({NUMBER}))?(\s+reduce-only)?(?:\s+of\s+({NAME}))?", re.I | re.A
+)
 SHOCK = re.compile(rf"(?:({SYMBOL})\s*=\s*)?\+?({NUMBER})\s*(%?)", re.A)
 LEVERAGE = re.compile(rf"({SYMBOL})\s*=\s*({NUMBER})x?", re.A)
 DEPOSIT = re.compile(rf"([A-Z0-9]{{1,20}})\s+\+?({NUMBER})|\+?({NUMBER})\s+([A-Z0-9]{{1,20}})", re.A)
@@ -44,19 +49,19 @@ def side_of(text: str) -> Side:
 
 
 def order_of(text: str) -> Order:
-    """`buy 0.1 BTCUSDT`, `sell 2 ETHUSDT @ 3000`, `sell 0.1 BTCUSDT reduce-only`."""
+    """`buy 0.1 BTCUSDT`, `sell 2 ETHUSDT @ 3000`, `sell 0.1 BTCUSDT reduce-only`, `buy 0.1 BTCUSDT of momentum`."""
     match = ORDER.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is no order: write 'buy 0.1 BTCUSDT' or 'sell 0.1 BTCUSDT @ 60000'")
-    side, quantity, symbol, price, reduce_only = match.groups()
-    return Order(symbol, side_of(side), quantity, price, reduce_only=reduce_only is not None)
+    side, quantity, symbol, price, reduce_only, strategy = match.groups()
+    return Order(symbol, side_of(side), quantity, price, reduce_only=reduce_only is not None, strategy=strategy)
 
 
 def fill_of(text: str) -> SimulatedFill:
     """An order's words, but executed: at its price, or at the mark."""
     order = order_of(text)
-    if order.reduce_only:
-        raise typer.BadParameter(f"{text!r}: a fill is a fact, it is not reduce-only")
+    if order.reduce_only or order.strategy:
+        raise typer.BadParameter(f"{text!r}: a fill is a fact, it is not reduce-only, and of no strategy here")
     return SimulatedFill(order.symbol, order.side, order.quantity, order.price)
 
 

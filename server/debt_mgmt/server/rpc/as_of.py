@@ -41,7 +41,7 @@ ANSWERED = frozenset({
     "LeverageService/ListLeverage", "LeverageService/ListLeverageLimits", "DebtService/GetDebtSummary",
     "DebtService/ListDebts", "DebtService/ListInterestCharges", "DebtService/ListBorrowRates", "FundService/GetFunds",
     "RiskService/GetRiskLimits", "RiskService/ListAlerts", "MarketService/ListInstruments",
-    "MarketService/ListFundingRates", "AuditService/ListAuditEvents",
+    "MarketService/ListFundingRates", "AuditService/ListAuditEvents", "RiskService/ListHalts",
 })  # fmt: skip
 """What can be answered from the state of an earlier revision."""
 

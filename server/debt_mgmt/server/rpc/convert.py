@@ -349,6 +349,8 @@ def position(
         realized_pnl="0" if one.realized_pnl == 0 else optional_text(realized) or "",
         open_time=timestamp(one.opened_at),
     )
+    if account.strategies:
+        add_strategies(message, account, one.key)
     if account.sync is not None:
         add_venue_price(message, account.sync.positions.get(one.key))
     if one.margin_mode is a.MarginMode.ISOLATED and rate is not None:
@@ -363,6 +365,13 @@ def position(
     if known.isolated or summary.known:
         add_end_prices(message, known, summary)
     return message
+
+
+def add_strategies(message: types_pb2.Position, account: a.Account, key: str) -> None:
+    """What each strategy has traded of a position, by name."""
+    for strategy, held in account.strategies.items():
+        if key in held:
+            message.strategies.add(strategy=strategy, quantity=text(held[key]))
 
 
 def add_venue_price(message: types_pb2.Position, said: VenuePosition | None) -> None:
@@ -413,6 +422,7 @@ def reservation(one: a.Reservation, account: a.Account, world: World) -> margin_
             price=optional_text(one.limit_price),
             reduce_only=one.reduce_only,
             position_side=POSITION_SIDE.wire[one.position_side],
+            strategy=one.strategy,
         ),
         remaining_quantity=text(one.quantity),
         price=text(one.price),

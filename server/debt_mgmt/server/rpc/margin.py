@@ -352,6 +352,7 @@ class MarginService(Checks, PaperOrders, Watching):
             reservation_id=read.optional_id(request.reservation_id, "reservation_id"),
             order_id=read.optional_id(request.order_id, "order_id"),
             filled_at=read.timestamp(request, "fill_time"),
+            strategy=read.optional_id(request.strategy, "strategy"),
         )
 
     def position_after(self, account: Account, position: a.Position) -> types_pb2.Position:

@@ -121,6 +121,7 @@ def order_of_account(account: Account, one: PaperOrder) -> wire.PaperOrder:
             price=convert.optional_text(one.limit_price),
             reduce_only=one.reduce_only,
             position_side=POSITION_SIDE.wire[one.position_side],
+            strategy=one.strategy,
         ),
         time_in_force=TIME_IN_FORCE.wire[one.time_in_force],
         state=ORDER_STATE.wire[one.state],
@@ -149,4 +150,5 @@ def fill_message(event: e.FillRecorded) -> types_pb2.Fill:
         fee_asset=event.fee_asset if event.fee else "",
         realized_pnl=text(event.realized_pnl),
         fill_time=convert.timestamp(event.at),
+        strategy=event.strategy,
     )

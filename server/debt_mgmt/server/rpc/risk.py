@@ -1,23 +1,21 @@
-"""RiskService: limits, halts and alerts. None of it ever stops an order that strictly reduces."""
+"""RiskService: limits and alerts, and with them halts and limit sets. None of it stops what strictly reduces."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from debt_mgmt.core import commands as c
-from debt_mgmt.core.access import Role
-from debt_mgmt.core.account import Account, Alert, Limits, Severity
+from debt_mgmt.core.account import Alert, Limits, Severity
 from debt_mgmt.core.faults import unknown_alert
 from debt_mgmt.core.money import text
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, judged, opening, reading, verdict
+from debt_mgmt.server.rpc.answers import carried_out, reading, verdict
 from debt_mgmt.server.rpc.changes import Changes
-from debt_mgmt.server.rpc.halts import Halts
+from debt_mgmt.server.rpc.halts import Halts, partly_halted
 from debt_mgmt.server.rpc.limit_sets import LimitSets
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
@@ -61,7 +59,7 @@ class RiskService(LimitSets, Halts, Changes):
             breakers=breakers(view),
             thresholds=convert.thresholds(world.settings),
             trading_state=TRADING_STATE.wire[state],
-            trading_state_reason=reason,
+            trading_state_reason=reason or partly_halted(view, call.actor),
         )
 
     async def SetRiskLimits(self, request: wire.SetRiskLimitsRequest, call: "Call") -> wire.SetRiskLimitsResponse:
@@ -76,45 +74,6 @@ class RiskService(LimitSets, Halts, Changes):
             **verdict(engine, account_id, committed),
             limits=limits_in_force(account, AccountView(account, engine.world())),
         )
-
-    async def HaltTrading(self, request: wire.HaltTradingRequest, call: "Call") -> wire.HaltTradingResponse:
-        answer = await self.change_trading(request, c.HaltTrading, c.HaltHouse, call)
-        return wire.HaltTradingResponse(**answer)
-
-    async def ResumeTrading(self, request: wire.ResumeTradingRequest, call: "Call") -> wire.ResumeTradingResponse:
-        answer = await self.change_trading(request, c.ResumeTrading, c.ResumeHouse, call)
-        return wire.ResumeTradingResponse(**answer)
-
-    async def change_trading(
-        self,
-        request: wire.HaltTradingRequest | wire.ResumeTradingRequest,
-        of_account: type[c.HaltTrading] | type[c.ResumeTrading],
-        of_house: type[c.HaltHouse] | type[c.ResumeHouse],
-        call: "Call",
-    ) -> dict[str, Any]:
-        """Halt or resume one account, the accounts of an owner, or all: the fields of the answer."""
-        engine = self.engine
-        read = Reader()
-        request_id = read.request_id(request.request_id)
-        scope = read.one_of(request, "scope")
-        account_id = read.account_id(request.account_id) if scope == "account_id" else ""
-        owner = read.id(request.owner, "owner") if scope == "owner" else ""
-        if scope == "everything" and not request.everything:
-            read.problem("everything", "must be true")
-        reason = read.text(request.reason, "reason")
-        read.done()
-        if scope == "account_id":
-            command = of_account(reason)
-            committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-            return {**verdict(engine, account_id, committed), "account_count": 1}
-        call.actor.check_sees_everything()
-        call.actor.check_role(Role.RISK)
-        decided = await engine.submit_house(of_house(reason, owner), request_id=request_id, actor=call.actor)
-        return {
-            **opening((0, decided.last_position), decided),
-            **judged(decided.events),
-            "account_count": sum(1 for one in accounts_at(engine, owner, decided.at)),
-        }
 
     async def ListAlerts(self, request: wire.ListAlertsRequest, call: "Call") -> wire.ListAlertsResponse:
         engine = self.engine
@@ -181,14 +140,6 @@ def place_of_alert(held: tuple[str, Alert]) -> Cursor:
     _, alert = held
     shard, _, position = alert.alert_id.partition("-")
     return [moment(alert.at), int(shard), int(position)]
-
-
-def accounts_at(engine: "Engine", owner: str, at: datetime) -> Iterable[Account]:
-    """Accounts of an owner (empty: of everyone) that were open at a time."""
-    for account in map(engine.account, engine.accounts()):
-        closed = account.closed_at is not None and account.closed_at <= at
-        if account.created_at <= at and not closed and owner in ("", account.owner):
-            yield account
 
 
 # limits

@@ -292,7 +292,7 @@ def order_of(read: Reader, message: types_pb2.Order, path: str, mode: PositionMo
     """
     side = SIDE.core.get(message.side)
     position_side = POSITION_SIDES[mode].get(message.position_side)
-    symbol = message.symbol
+    symbol, strategy = message.symbol, message.strategy
     price = None
     try:
         quantity = money.parse(message.quantity)
@@ -306,11 +306,12 @@ def order_of(read: Reader, message: types_pb2.Order, path: str, mode: PositionMo
         or quantity <= 0
         or (price is not None and price <= 0)
         or SYMBOL(symbol) is None
+        or (strategy and ID(strategy) is None)
     ):
         return explained_order(read, message, path, mode)
     if read.venue:
         symbol = read.at_venue(symbol)
-    return Order(symbol, side, quantity, price, message.reduce_only, position_side)
+    return Order(symbol, side, quantity, price, message.reduce_only, position_side, strategy)
 
 
 def explained_order(read: Reader, message: types_pb2.Order, path: str, mode: PositionMode | None) -> Order:
@@ -322,4 +323,5 @@ def explained_order(read: Reader, message: types_pb2.Order, path: str, mode: Pos
         price=read.optional(message, "price", read.positive, f"{path}.price"),
         reduce_only=message.reduce_only,
         position_side=read.position_side(message.position_side, f"{path}.position_side", mode),
+        strategy=read.optional_id(message.strategy, f"{path}.strategy"),
     )
