@@ -56,6 +56,8 @@ class _ProtectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protection
     """Forced reduction at forced_liquidation_threshold."""
     PROTECTION_PRICE_AGE: _Protection.ValueType  # 12
     """Refusal of new risk on old prices."""
+    PROTECTION_FOUR_EYES: _Protection.ValueType  # 30
+    """A second person for the end of a halt, a raised limit and the end of dry run. It is on or off, without number."""
 
 class Protection(_Protection, metaclass=_ProtectionEnumTypeWrapper):
     """A protection that an account can have."""
@@ -86,6 +88,8 @@ PROTECTION_FORCED_LIQUIDATION: Protection.ValueType  # 11
 """Forced reduction at forced_liquidation_threshold."""
 PROTECTION_PRICE_AGE: Protection.ValueType  # 12
 """Refusal of new risk on old prices."""
+PROTECTION_FOUR_EYES: Protection.ValueType  # 30
+"""A second person for the end of a halt, a raised limit and the end of dry run. It is on or off, without number."""
 Global___Protection: _TypeAlias = Protection  # noqa: Y015
 
 class _BreakerKind:
@@ -1534,6 +1538,8 @@ class PendingChange(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    CARRY_OUT_TIME_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     change_id: _builtins.str
     """Id, made by the service."""
     state: Global___ChangeState.ValueType
@@ -1568,6 +1574,14 @@ class PendingChange(_message.Message):
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When. Absent: nobody has."""
 
+    @_builtins.property
+    def carry_out_time(self) -> _timestamp_pb2.Timestamp:
+        """When what became of an approved change was known. Absent: it is not approved, or about to be carried out."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Rules that refused an approved change when it was to be carried out. Empty: none did."""
+
     def __init__(
         self,
         *,
@@ -1583,10 +1597,12 @@ class PendingChange(_message.Message):
         decided_by: _builtins.str = ...,
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str = ...,
+        carry_out_time: _timestamp_pb2.Timestamp | None = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "method", b"method", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "reason", b"reason", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "method", b"method", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "reason", b"reason", "scope", b"scope", "state", b"state", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,8 @@ def explain(
     before: Account | None, command: c.Command, world: World, decided: Sequence[e.Event], asked: e.Event
 ) -> Explanation:
     """Explain `asked`, one of the events `decided` by this command on the account as it was `before`."""
+    if isinstance(command, c.CarryOutChange):
+        command = c.read_command(command.asked)
     if before is None:
         return Explanation(f"{told(command)}: {e.kind_of(asked)}.")
     if isinstance(asked, e.CommandRefused):

@@ -56,6 +56,9 @@ class Reason(StrEnum):
     CHANGE_PENDING = "CHANGE_PENDING"
     TOKEN_EXISTS = "TOKEN_EXISTS"
     TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
+    NEEDS_SECOND_PERSON = "NEEDS_SECOND_PERSON"
+    SAME_PERSON = "SAME_PERSON"
+    CHANGE_NOT_FOUND = "CHANGE_NOT_FOUND"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -117,6 +120,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.DRY_RUN: "{subject} is in dry run: nothing is sent to its venue; SetDryRun ends that",
     Reason.TOKEN_EXISTS: "a good token is named {subject}: revoke it, or rotate it for a new secret",
     Reason.TOKEN_NOT_FOUND: "no good token is named {subject}",
+    Reason.NEEDS_SECOND_PERSON: "{subject} has to be approved by a second person: {note}",
+    Reason.SAME_PERSON: "{subject} was proposed by {note}, so somebody else has to approve it",
+    Reason.CHANGE_NOT_FOUND: "no change {subject} waits for approval: {note}",
     Reason.CHANGE_PENDING: "the venue has not answered the last change on {subject} yet: {note}",
 }
 

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
-from debt_mgmt.core.account import Limits
+from debt_mgmt.core.account import Environment, Limits
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.money import ZERO
 
@@ -16,6 +17,23 @@ def fee_rate(instrument: Instrument, settings: "RiskSettings", *, maker: bool = 
     if configured is not None:
         return configured
     return instrument.maker_fee_rate if maker else instrument.taker_fee_rate
+
+
+class FourEyes(StrEnum):
+    """Which accounts need a second person before a halt ends, a limit is raised or dry run is left."""
+
+    OFF = "OFF"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    """None, whatever was configured: callers are not authenticated, so nobody can be told from anybody."""
+    LIVE = "LIVE"
+    ALL = "ALL"
+
+    @property
+    def is_on(self) -> bool:
+        return self in (FourEyes.LIVE, FourEyes.ALL)
+
+    def concerns(self, environment: Environment) -> bool:
+        return self is FourEyes.ALL or (self is FourEyes.LIVE and environment is Environment.LIVE)
 
 
 class RiskSettings(msgspec.Struct, frozen=True):
@@ -62,6 +80,7 @@ class RiskSettings(msgspec.Struct, frozen=True):
     """Share of its value that collateral fetches when it is converted."""
     starting_capital: Decimal = Decimal(10_000_000)
     starting_currency: str = "INR"
+    four_eyes: FourEyes = FourEyes.OFF
 
 
 NO_OWN_LIMITS = Limits()
