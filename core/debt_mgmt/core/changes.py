@@ -134,7 +134,9 @@ def spelled(limits: Limits) -> dict[str, str]:
     words = {name: NOT_LIMITED if one is None else str(one) if isinstance(one, int) else text(one)
              for name, one in named.items()}  # fmt: skip
     count = limits.order_rate_count
-    words["max_order_rate"] = NOT_LIMITED if count is None else f"{count} in {limits.order_rate_interval_seconds or 1} s"
+    words["max_order_rate"] = (
+        NOT_LIMITED if count is None else f"{count} in {limits.order_rate_interval_seconds or 1} s"
+    )
     words["breaker_cool_down"] = f"{limits.breaker_cool_down_seconds or 0} s"
     return words
 
@@ -188,9 +190,7 @@ def decided(
 
 
 def carried_out(changes: Mapping[str, ProposedChange], event: "e.ChangeCarriedOut") -> dict[str, ProposedChange]:
-    change = msgspec.structs.replace(
-        changes[event.change_id], carried_out_at=event.at, violations=event.violations
-    )
+    change = msgspec.structs.replace(changes[event.change_id], carried_out_at=event.at, violations=event.violations)
     return bounded({**changes, change.change_id: change})
 
 

@@ -1,5 +1,6 @@
 """How the engine has a command decided: with the world of the moment, which is kept with the events for later."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -59,3 +60,8 @@ def with_mark(
     if mark is None or context.at - mark.received_at > max_age:
         return command
     return msgspec.structs.replace(command, mark=mark.price)
+
+
+def digest_of(command: c.Command) -> bytes:
+    """What a repeated request id is compared with."""
+    return hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()

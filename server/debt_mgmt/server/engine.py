@@ -25,8 +25,9 @@ from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.chain_watch import ChainWatch
 from debt_mgmt.server.configuration_record import version
-from debt_mgmt.server.deciding import Deciding
+from debt_mgmt.server.deciding import Deciding, digest_of
 from debt_mgmt.server.engine_figures import EngineCounters, snapshot_of
+from debt_mgmt.server.four_eyes import SecondPerson
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
@@ -82,6 +83,7 @@ class Engine:
         collateral: CollateralGuard | None = None,
         live: LiveAccounts | None = None,
         configuration: Mapping[str, str] | None = None,
+        four_eyes_wait: timedelta = timedelta(days=1),
     ) -> None:
         self.journal = journal
         self.risk = risk
@@ -125,6 +127,7 @@ class Engine:
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
         self.settling = Settling(self)
+        self.second_person = SecondPerson(self, four_eyes_wait)
         self.chain = ChainWatch(self)
         self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
@@ -180,6 +183,7 @@ class Engine:
             for account in shard.entities.values():
                 self.reductions.resume(account)
                 self.live.notice(account.account_id, account)
+        await self.second_person.begin()
         self.history.start(self.journal, count)
         self.chain.start()
         self.tasks = [
@@ -573,11 +577,6 @@ ASSESS, EMPTY_HOUSE = c.Assess(), House()
 def fact_id_of(told: c.Command | e.Event) -> str:
     """A fill counts once per account and symbol, by its own id."""
     return f"fill:{told.symbol}:{told.fill_id}" if isinstance(told, c.RecordFill | e.FillRecorded) else ""
-
-
-def digest_of(command: c.Command) -> bytes:
-    """What a repeated request id is compared with."""
-    return hashlib.blake2b(msgspec.json.encode(command), digest_size=16).digest()
 
 
 def utc_now() -> datetime:

@@ -11,12 +11,13 @@ from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import Account, Alert, Limits, Severity
 from debt_mgmt.core.faults import unknown_alert
 from debt_mgmt.core.money import text
+from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import carried_out, judged, opening, reading, verdict
-from debt_mgmt.server.rpc.changes import Changes
+from debt_mgmt.server.rpc.answers import carried_out, reading, verdict
+from debt_mgmt.server.rpc.changes import Changes, verdict_of_account, verdict_of_house
 from debt_mgmt.server.rpc.halts import Halts
 from debt_mgmt.server.rpc.limit_sets import LimitSets
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
@@ -73,7 +74,7 @@ class RiskService(LimitSets, Halts, Changes):
         read.done()
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetRiskLimitsResponse(
-            **verdict(engine, account_id, committed),
+            **await verdict_of_account(engine, call, account_id, command, request_id, committed),
             limits=limits_in_force(account, AccountView(account, engine.world())),
         )
 
@@ -106,13 +107,15 @@ class RiskService(LimitSets, Halts, Changes):
         if scope == "account_id":
             command = of_account(reason)
             committed = await engine.submit(account_id, command, request_id=request_id, actor=call.actor)
-            return {**verdict(engine, account_id, committed), "account_count": 1}
+            answer = await verdict_of_account(engine, call, account_id, command, request_id, committed)
+            return {**answer, "account_count": 1}
         call.actor.check_sees_everything()
         call.actor.check_role(Role.RISK)
-        decided = await engine.submit_house(of_house(reason, owner), request_id=request_id, actor=call.actor)
+        decided = await engine.second_person.ask(
+            of_house(reason, owner), Scope(owner=owner), method=call.method, request_id=request_id, actor=call.actor
+        )
         return {
-            **opening((0, decided.last_position), decided),
-            **judged(decided.events),
+            **verdict_of_house(decided),
             "account_count": sum(1 for one in accounts_at(engine, owner, decided.at)),
         }
 
