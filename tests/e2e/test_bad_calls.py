@@ -180,6 +180,7 @@ LISTS: dict[str, Message] = {
     "DebtService/ListInterestCharges": debt_service_pb2.ListInterestChargesRequest(account_id="desk-1"),
     "DebtService/ListBorrowRates": debt_service_pb2.ListBorrowRatesRequest(account_id="desk-1"),
     "RiskService/ListAlerts": risk_service_pb2.ListAlertsRequest(),
+    "RiskService/ListPendingChanges": risk_service_pb2.ListPendingChangesRequest(include_decided=True),
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
     "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),

@@ -117,6 +117,7 @@ READS: list[tuple[str, Message]] = [
     ("DebtService/ListBorrowRates", debt_service_pb2.ListBorrowRatesRequest(account_id="mixed")),
     ("RiskService/GetRiskLimits", risk_service_pb2.GetRiskLimitsRequest(account_id="mixed")),
     ("RiskService/ListAlerts", risk_service_pb2.ListAlertsRequest(account_id="mixed")),
+    ("RiskService/ListPendingChanges", risk_service_pb2.ListPendingChangesRequest()),
     ("MarketService/ListInstruments", market_service_pb2.ListInstrumentsRequest()),
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
@@ -130,7 +131,7 @@ READS: list[tuple[str, Message]] = [
 SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketService/ListInstruments"}
 SEVERAL |= {"AccessService/GetCaller", "AccessService/ListTokens"}
 SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
-SEVERAL |= {"AuditService/ExplainEvent"}
+SEVERAL |= {"AuditService/ExplainEvent", "RiskService/ListPendingChanges"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

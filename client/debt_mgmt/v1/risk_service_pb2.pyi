@@ -1528,7 +1528,7 @@ class PendingChange(_message.Message):
 
     CHANGE_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    METHOD_FIELD_NUMBER: _builtins.int
+    PROPOSING_METHOD_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -1544,7 +1544,7 @@ class PendingChange(_message.Message):
     """Id, made by the service."""
     state: Global___ChangeState.ValueType
     """Where it stands."""
-    method: _builtins.str
+    proposing_method: _builtins.str
     """Method that proposed it, such as RiskService/SetRiskLimits."""
     reason: _builtins.str
     """Why."""
@@ -1587,7 +1587,7 @@ class PendingChange(_message.Message):
         *,
         change_id: _builtins.str = ...,
         state: Global___ChangeState.ValueType = ...,
-        method: _builtins.str = ...,
+        proposing_method: _builtins.str = ...,
         scope: _types_pb2.Scope | None = ...,
         effects: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
@@ -1602,7 +1602,7 @@ class PendingChange(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "method", b"method", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "reason", b"reason", "scope", b"scope", "state", b"state", "violations", b"violations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "proposing_method", b"proposing_method", "reason", b"reason", "scope", b"scope", "state", b"state", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -51,7 +51,7 @@ def refuse(draft: Draft, command: str, *violations: Violation) -> None:
 def refused_alone(draft: Draft, command: str, effects: tuple[str, ...]) -> bool:
     """Whether this is refused, because a second person has to approve what it would change; see core/changes.py."""
     account = draft.account
-    if draft.approved or not effects or not draft.world.settings.four_eyes.concerns(account.environment):
+    if draft.approved or not effects or not draft.world.settings.second_person.concerns(account.environment):
         return False
     refuse(draft, command, needed(f"{command} of {account.account_id}", effects))
     return True

@@ -80,7 +80,12 @@ class RiskSettings(msgspec.Struct, frozen=True):
     """Share of its value that collateral fetches when it is converted."""
     starting_capital: Decimal = Decimal(10_000_000)
     starting_currency: str = "INR"
-    four_eyes: FourEyes = FourEyes.OFF
+    four_eyes: FourEyes | msgspec.UnsetType = msgspec.UNSET
+    """Not set in the rules of versions that did not have it, which are read and written again as they were."""
+
+    @property
+    def second_person(self) -> FourEyes:
+        return FourEyes.OFF if self.four_eyes is msgspec.UNSET else self.four_eyes
 
 
 NO_OWN_LIMITS = Limits()

@@ -43,7 +43,7 @@ class SecondPerson:
 
     @property
     def mode(self) -> FourEyes:
-        return self.engine.risk.four_eyes
+        return self.engine.risk.second_person
 
     def concerns(self, scope: Scope) -> bool:
         """Whether changes of a node wait: whether an account that counts belongs to it. Strategies and instruments are

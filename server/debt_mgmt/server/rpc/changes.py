@@ -14,6 +14,7 @@ from debt_mgmt.server.rpc.answers import judged, opening, reading, verdict
 from debt_mgmt.server.rpc.names import Names
 from debt_mgmt.server.rpc.pages import Cursor, page_of
 from debt_mgmt.server.rpc.validate import Reader
+from debt_mgmt.server.shard_answers import RequestIdReused
 from debt_mgmt.v1 import risk_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
 
@@ -80,7 +81,7 @@ class Changes:
         request: wire.ApproveChangeRequest | wire.RejectChangeRequest,
         call: "Call",
     ) -> "Committed[e.HouseEvent]":
-        """Approve or reject. Request ids are each change's own: what others used for another one says nothing here."""
+        """Approve or reject. To a caller who is limited to some accounts, request ids that others used say nothing."""
         read, actor = Reader(), call.actor
         request_id = read.request_id(request.request_id)
         change_id = read.id(request.change_id, "change_id")
@@ -88,7 +89,11 @@ class Changes:
         read.done()
         accounts = None if actor.accounts is None else tuple(sorted(actor.accounts))
         command = kind(change_id, actor.name, note, accounts)
-        return await self.engine.submit_house(command, request_id=f"{change_id}/{request_id}", actor=actor)
+        own = request_id if accounts is None else f"{actor.name}/{request_id}"
+        try:
+            return await self.engine.submit_house(command, request_id=own, actor=actor)
+        except RequestIdReused as reused:
+            raise RequestIdReused(request_id, reused.position) from None
 
     def shown(self, change_id: str, call: "Call") -> wire.PendingChange | None:
         """The change as it is now; None where there is none, or none that the caller may know of."""
@@ -144,7 +149,7 @@ def change_message(change: ProposedChange, at: "datetime") -> wire.PendingChange
     return wire.PendingChange(
         change_id=change.change_id,
         state=CHANGE_STATE.wire[ChangeState.EXPIRED if expired else change.state],
-        method=change.method,
+        proposing_method=change.method,
         scope=types_pb2.Scope(**msgspec.structs.asdict(change.scope)),
         effects=change.effects,
         reason=change.reason,

@@ -176,7 +176,7 @@ def price_age(view: AccountView) -> wire.ProtectionStatus:
 
 def four_eyes(view: AccountView) -> wire.ProtectionStatus:
     """Whether a second person is needed for what takes protection away from this account."""
-    mode, environment = view.world.settings.four_eyes, view.account.environment
+    mode, environment = view.world.settings.second_person, view.account.environment
     if mode.concerns(environment):
         note = "a second person approves the end of a halt, a raised limit and the end of dry run"
         return wire.ProtectionStatus(protection=wire.PROTECTION_FOUR_EYES, note=note)
