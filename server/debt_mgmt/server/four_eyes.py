@@ -62,14 +62,8 @@ class SecondPerson:
     def check_opening(self, command: c.CreateAccount) -> None:
         """An account that is opened outside of dry run would have left it by another door. Raises InvalidRequest."""
         if not is_dry(command) and self.mode.concerns(command.environment):
-            raise InvalidRequest(
-                [
-                    (
-                        "dry_run",
-                        "must be true: the account is opened in dry run, which SetDryRun ends with a second person",
-                    )
-                ]
-            )
+            words = "must be true: open it in dry run, which SetDryRun ends with a second person"
+            raise InvalidRequest([("dry_run", words)])
 
     # proposing
 
