@@ -24,6 +24,7 @@ METHODS = {
     *("funds", "deposit", "withdraw", "reset_funds", "fund_history", "profit_and_loss"),
     *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
     *("risk_limits", "set_risk_limits", "halt", "resume", "acknowledge_alert", "alerts"),
+    *("pending_changes", "approve_change", "reject_change"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
     *("verify_audit", "explain_event"),
     *("publish_funding_rate", "funding_rates"),
@@ -43,6 +44,7 @@ COMMANDS = {
     *("set_leverage", "set_margin_mode", "adjust_isolated_margin", "deposit", "withdraw", "reset_funds"),
     *("set_risk_limits", "halt", "resume", "acknowledge_alert", "put_instrument", "borrow", "repay", "place_order"),
     *("cancel_order", "publish_funding_rate", "issue_token", "rotate_token", "revoke_token"),
+    *("approve_change", "reject_change"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

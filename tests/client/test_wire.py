@@ -63,6 +63,8 @@ OTHER_NAMES = {
     "RiskLimitsStatus": "GetRiskLimitsResponse",
     "AcknowledgeOutcome": "AcknowledgeAlertResponse",
     "SetRiskLimitsOutcome": "SetRiskLimitsResponse",
+    "ApproveOutcome": "ApproveChangeResponse",
+    "RejectOutcome": "RejectChangeResponse",
     "HaltOutcome": "HaltTradingResponse",
     "ResumeOutcome": "ResumeTradingResponse",
     "InstrumentPut": "PutInstrumentResponse",

@@ -17,6 +17,7 @@ from debt_mgmt.client.answers import (
     Answer,
     InsufficientMargin,
     Listing,
+    NeedsSecondPerson,
     NotSynced,
     Outcome,
     Recorded,
@@ -30,6 +31,7 @@ from debt_mgmt.client.as_of import as_of
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
 from debt_mgmt.client.audit import AuditEvent, AuditVerification, EventExplanation, ExplainedFigure, ShardVerification
+from debt_mgmt.client.changes import ApproveOutcome, PendingChange, RejectOutcome
 from debt_mgmt.client.channel import tls_credentials
 from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
@@ -39,6 +41,7 @@ from debt_mgmt.client.enums import (
     BatchMode,
     BreakerKind,
     BrokerFeature,
+    ChangeState,
     CheckDetail,
     Environment,
     FundInterval,
@@ -167,6 +170,7 @@ from debt_mgmt.client.risk import (
     SetRiskLimitsOutcome,
     Unchanged,
 )
+from debt_mgmt.client.scope import Scope
 from debt_mgmt.client.streams import OrderToCheck, StreamedCheck
 from debt_mgmt.client.sync_client import SyncMarginClient
 from debt_mgmt.client.sync_watch import SyncMarginWatch
@@ -194,7 +198,13 @@ from debt_mgmt.client.whatif import (
 )
 
 __all__ = [
+    "ApproveOutcome",
+    "ChangeState",
     "MarginClient",
+    "NeedsSecondPerson",
+    "PendingChange",
+    "RejectOutcome",
+    "Scope",
     "SyncMarginClient",
     "Account",
     "AccountCreated",

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, Self, TypeVar
 
 from debt_mgmt.client.enums import RefusalReason
+from debt_mgmt.client.scope import Scope
 
 T = TypeVar("T")
 
@@ -33,6 +34,10 @@ class Violation:
     """What was left under the limit before this request; never negative."""
     subject: str | None
     """What it is about: a symbol, a reservation id, an asset. None: the account."""
+    scope: Scope | None = None
+    """Node of the tree of limits whose limit or halt it is. None: a rule of the account or of the service."""
+    limit_set: str | None = None
+    """Name of that node's limit set. None: its standing one, or none."""
 
 
 class Refused(Exception):
@@ -40,9 +45,14 @@ class Refused(Exception):
 
     def __init__(self, answer: Any, violations: tuple[Violation, ...]) -> None:
         sentences = (f"{violation.reason}: {violation.message}" for violation in violations)
-        super().__init__("; ".join(sentences) or "refused without a reason given")
+        super().__init__(("; ".join(sentences) or "refused without a reason given") + self.advice(violations))
         self.answer = answer
         self.violations = violations
+
+    @staticmethod
+    def advice(violations: tuple[Violation, ...]) -> str:
+        """What to do about it, where that is not in the sentences."""
+        return ""
 
     @property
     def reasons(self) -> tuple[RefusalReason, ...]:
@@ -66,6 +76,27 @@ class TradingStopped(Refused):
     """New risk is not allowed now: trading is halted, the account is reducing, or a circuit breaker tripped."""
 
 
+class NeedsSecondPerson(Refused):
+    """Nothing was changed: somebody else has to approve the change, which waits for that."""
+
+    @property
+    def change_id(self) -> str | None:
+        """What to approve it by."""
+        return waiting_in(self.violations)
+
+    @staticmethod
+    def advice(violations: tuple[Violation, ...]) -> str:
+        """Who has to do what."""
+        change_id = waiting_in(violations)
+        return f". Somebody else than who asked approves it: approve_change({change_id!r})" if change_id else ""
+
+
+def waiting_in(violations: tuple[Violation, ...]) -> str | None:
+    """The change that waits for a second person."""
+    waiting = (one.subject for one in violations if one.reason is RefusalReason.NEEDS_SECOND_PERSON)
+    return next(waiting, None)
+
+
 REFUSALS: dict[RefusalReason, type[Refused]] = {
     RefusalReason.INSUFFICIENT_MARGIN: InsufficientMargin,
     RefusalReason.UTILIZATION_AFTER: InsufficientMargin,
@@ -77,6 +108,7 @@ REFUSALS: dict[RefusalReason, type[Refused]] = {
     RefusalReason.TRADING_REDUCING: TradingStopped,
     RefusalReason.HOUSE_HALTED: TradingStopped,
     RefusalReason.BREAKER_TRIPPED: TradingStopped,
+    RefusalReason.NEEDS_SECOND_PERSON: NeedsSecondPerson,
 }
 """The exception of a refusal, by its first violation; `Refused` for all others."""
 

@@ -220,6 +220,10 @@ class RefusalReason(WireEnum):
     CHANGE_PENDING = "CHANGE_PENDING"
     TOKEN_EXISTS = "TOKEN_EXISTS"
     TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
+    NEEDS_SECOND_PERSON = "NEEDS_SECOND_PERSON"
+    SAME_PERSON = "SAME_PERSON"
+    CHANGE_NOT_FOUND = "CHANGE_NOT_FOUND"
+    LIMIT_SET_NOT_FOUND = "LIMIT_SET_NOT_FOUND"
 
 
 class Testnet(WireEnum):
@@ -344,6 +348,16 @@ class Protection(WireEnum):
     ORDER_RATE = "ORDER_RATE"
     FORCED_LIQUIDATION = "FORCED_LIQUIDATION"
     PRICE_AGE = "PRICE_AGE"
+    FOUR_EYES = "FOUR_EYES"
+
+
+class ChangeState(WireEnum):
+    """Where a change that needs a second person stands. APPROVED: carried out, or about to be."""
+
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
 
 
 class BreakerKind(WireEnum):

@@ -120,6 +120,8 @@ class SetRiskLimitsOutcome(Outcome):
 
     limits: RiskLimits
     """In force afterwards."""
+    pending_change_id: str | None
+    """The change that waits for a second person. None: none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,8 @@ class ResumeOutcome(Outcome):
 
     account_count: int
     """Accounts that it stopped."""
+    pending_change_id: str | None
+    """The change that waits for a second person. None: none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +179,10 @@ class RiskMethods(Methods):
         request_id: str | None = None,
         timeout: Timeout = None,
     ) -> Call[SetRiskLimitsOutcome]:
-        """Changes the limits that are given and no others. None sets a limit back to the configured value."""
+        """Changes the limits that are given and no others. None sets a limit back to the configured value.
+
+        Refused with NEEDS_SECOND_PERSON, nothing is changed until somebody else approves `pending_change_id`.
+        """
         decimals = {
             "max_leverage": max_leverage,
             "max_position_quantity": max_position_quantity,
@@ -240,7 +247,10 @@ class RiskMethods(Methods):
         request_id: str | None = None,
         timeout: Timeout = None,
     ) -> Call[ResumeOutcome]:
-        """Ends a halt of the same scope; a narrower or wider halt stays. For an account: tripped breakers too."""
+        """Ends a halt of the same scope; a narrower or wider halt stays. For an account: tripped breakers too.
+
+        Refused with NEEDS_SECOND_PERSON, nothing is changed until somebody else approves `pending_change_id`.
+        """
         scope = scope_of(account_id, owner, everything)
         request = message(pb.ResumeTradingRequest, request_id=request_id, reason=reason, **scope)
         return command(self.raw.risk.ResumeTrading, request, ResumeOutcome, timeout)

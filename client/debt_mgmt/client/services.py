@@ -3,6 +3,7 @@
 from debt_mgmt.client.access import AccessMethods
 from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
+from debt_mgmt.client.changes import ChangeMethods
 from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
 from debt_mgmt.client.leverage import LeverageMethods
@@ -26,6 +27,7 @@ class ServiceMethods(
     DebtMethods,
     FundMethods,
     RiskMethods,
+    ChangeMethods,
     MarketMethods,
     AuditMethods,
     AccessMethods,
