@@ -132,7 +132,7 @@ class SetDryRunOutcome(Outcome):
 
     account: Account
     """The account afterwards."""
-    pending_change_id: str | None
+    pending_change_id: str | None = None
     """The change that waits for a second person. None: none does."""
 
 

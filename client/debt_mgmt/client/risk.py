@@ -120,7 +120,7 @@ class SetRiskLimitsOutcome(Outcome):
 
     limits: RiskLimits
     """In force afterwards."""
-    pending_change_id: str | None
+    pending_change_id: str | None = None
     """The change that waits for a second person. None: none does."""
 
 
@@ -138,7 +138,7 @@ class ResumeOutcome(Outcome):
 
     account_count: int
     """Accounts that it stopped."""
-    pending_change_id: str | None
+    pending_change_id: str | None = None
     """The change that waits for a second person. None: none does."""
 
 

@@ -60,6 +60,8 @@ def test_a_refusal_as_json_has_decimals_as_strings_and_null_for_the_unknown(run:
             "limit": "0.8",
             "headroom": None,
             "subject": None,
+            "scope": None,
+            "limit_set": None,
         }
     ]
     assert told["check"]["mark"]["age"] == 0.4
