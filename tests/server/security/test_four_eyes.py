@@ -186,7 +186,7 @@ async def test_another_secret_of_the_same_name_is_the_same_person(tmp_path: Path
 async def test_a_signed_token_with_the_same_subject_is_the_same_person(tmp_path: Path) -> None:
     signer, clock = ed25519_signer(), Clock()
     (tmp_path / "keys").write_bytes(signer.public())
-    flags = {"auth": "both", "server__jwt__keys": str(tmp_path / "keys")}
+    flags: dict[str, Any] = {"auth": "both", "server__jwt__keys": str(tmp_path / "keys")}
     async with floor(tmp_path, clock=clock, **flags) as one:
         asked = await dry_run(one.ann, False)
         same, other = (
