@@ -371,6 +371,16 @@ async def test_what_was_approved_and_not_carried_out_is_carried_out_at_the_start
         assert len(await journal.list_rows(limit=1000)) == rows, "and once only"
 
 
+async def test_what_whoever_approved_could_not_wait_for_is_carried_out_soon(tmp_path: Path) -> None:
+    async with floor(tmp_path) as one:
+        asked = await dry_run(one.ann, False)
+        approval = c.ApproveChange(asked.pending_change_id, "ben")
+        await one.engine.submit_house(approval, request_id="yes", actor=Actor("ben", "RISK"))
+        await one.engine.sweep()
+        assert not one.engine.account("alice").dry_run
+        assert (await listed(one.ben, decided=True))[0].HasField("carry_out_time")
+
+
 async def test_what_was_carried_out_and_not_noted_is_not_done_again(tmp_path: Path) -> None:
     """Killed between what was approved and the note of it: meanwhile the limit was lowered."""
     journal, clock = MemoryJournal(), Clock()
@@ -454,10 +464,13 @@ async def test_live_is_for_what_concerns_an_open_live_account(tmp_path: Path) ->
         for scope in ({"owner": "paper-desk"}, {"account_id": "bob"}):
             await ask(one.ann, "HaltTrading", reason="drill", **scope)
             assert (await ask(one.ann, "ResumeTrading", reason="over", **scope)).accepted
+        await ask(one.ann, "HaltTrading", reason="drill", everything=True)
+        asked = await ask(one.ann, "ResumeTrading", reason="over", everything=True, request_id="resume")
         await one.opened.desk.accounts.CloseAccount(
             account_service_pb2.CloseAccountRequest(request_id="close", account_id="alice")
         )
-        await ask(one.ann, "HaltTrading", reason="drill", everything=True)
+        again = await ask(one.ann, "ResumeTrading", reason="over", everything=True, request_id="resume")
+        assert again.replayed and again.pending_change_id == asked.pending_change_id
         assert (await ask(one.ann, "ResumeTrading", reason="over", everything=True)).accepted
 
 
