@@ -39,8 +39,8 @@ SENT_NIGHTS = {
         "max_order_rate": {"orders": 10, "interval": "1s"},
     },
     "hours": [
-        {"days": ["monday", "friday"], "start": "22:00", "end": "06:00", "time_zone": "Europe/Zurich"},
-        {"start": "12:00", "end": "13:00"},
+        {"days": ["monday", "friday"], "start_time": "22:00", "end_time": "06:00", "time_zone": "Europe/Zurich"},
+        {"start_time": "12:00", "end_time": "13:00"},
     ],
     "currency": "USDT",
 }

@@ -25,6 +25,7 @@ METHODS = {
     *("borrow", "repay", "debt_summary", "debt_summaries", "debts", "interest_charges", "borrow_rates"),
     *("risk_limits", "set_risk_limits", "halt", "resume", "halts", "acknowledge_alert", "alerts"),
     *("limit_sets", "put_limit_set", "delete_limit_set"),
+    *("pending_changes", "approve_change", "reject_change"),
     *("put_instrument", "instruments", "publish_marks", "feed_marks", "marks", "audit_events"),
     *("verify_audit", "explain_event"),
     *("publish_funding_rate", "funding_rates"),
@@ -45,6 +46,7 @@ COMMANDS = {
     *("set_risk_limits", "halt", "resume", "acknowledge_alert", "put_instrument", "borrow", "repay", "place_order"),
     *("cancel_order", "publish_funding_rate", "issue_token", "rotate_token", "revoke_token"),
     *("put_limit_set", "delete_limit_set"),
+    *("approve_change", "reject_change"),
 }
 HANDWRITTEN = {"watch_margin", "stream_checks", "feed_marks"}
 """Written once for each client, because their arguments or answers differ."""

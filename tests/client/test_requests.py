@@ -31,7 +31,13 @@ from debt_mgmt.client import (
 from debt_mgmt.v1 import (
     market_service_pb2,
 )
-from tests.client import requests_of_access, requests_of_audit, requests_of_halts, requests_of_limit_sets
+from tests.client import (
+    requests_of_access,
+    requests_of_audit,
+    requests_of_changes,
+    requests_of_halts,
+    requests_of_limit_sets,
+)
 from tests.client.fake_service import FakeService
 from tests.client.test_clients import HANDWRITTEN, METHODS
 
@@ -497,6 +503,7 @@ ROWS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, dict[str, Any], str]
     *requests_of_access.ROWS,
     *requests_of_limit_sets.ROWS,
     *requests_of_halts.ROWS,
+    *requests_of_changes.ROWS,
 ]
 
 

@@ -65,6 +65,8 @@ OTHER_NAMES = {
     "SetRiskLimitsOutcome": "SetRiskLimitsResponse",
     "PutLimitSetOutcome": "PutLimitSetResponse",
     "DeleteLimitSetOutcome": "DeleteLimitSetResponse",
+    "ApproveOutcome": "ApproveChangeResponse",
+    "RejectOutcome": "RejectChangeResponse",
     "HaltOutcome": "HaltTradingResponse",
     "ResumeOutcome": "ResumeTradingResponse",
     "InstrumentPut": "PutInstrumentResponse",

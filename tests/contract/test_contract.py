@@ -28,7 +28,8 @@ METHODS = {
     "LeverageService": "GetLeverage ListLeverage SetLeverage SetMarginMode AdjustIsolatedMargin ListLeverageLimits",
     "DebtService": "Borrow Repay GetDebtSummary ListDebts ListInterestCharges ListBorrowRates",
     "FundService": "GetFunds Deposit Withdraw ResetFunds ListFundHistory",
-    "RiskService": "GetRiskLimits SetRiskLimits HaltTrading ResumeTrading ListAlerts AcknowledgeAlert",
+    "RiskService": "GetRiskLimits SetRiskLimits ListLimitSets PutLimitSet DeleteLimitSet HaltTrading ResumeTrading "
+    "ListHalts ListPendingChanges ApproveChange RejectChange ListAlerts AcknowledgeAlert",
     "MarketService": "PutInstrument ListInstruments PublishMarks ListMarks PublishFundingRate ListFundingRates",
     "AuditService": "ListAuditEvents ExplainEvent VerifyAudit",
 }

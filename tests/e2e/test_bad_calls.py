@@ -182,6 +182,7 @@ LISTS: dict[str, Message] = {
     "RiskService/ListAlerts": risk_service_pb2.ListAlertsRequest(),
     "RiskService/ListLimitSets": risk_service_pb2.ListLimitSetsRequest(),
     "RiskService/ListHalts": risk_service_pb2.ListHaltsRequest(),
+    "RiskService/ListPendingChanges": risk_service_pb2.ListPendingChangesRequest(include_decided=True),
     "MarketService/ListInstruments": market_service_pb2.ListInstrumentsRequest(),
     "MarketService/ListMarks": market_service_pb2.ListMarksRequest(),
     "MarketService/ListFundingRates": market_service_pb2.ListFundingRatesRequest(),

@@ -119,6 +119,7 @@ READS: list[tuple[str, Message]] = [
     ("RiskService/ListAlerts", risk_service_pb2.ListAlertsRequest(account_id="mixed")),
     ("RiskService/ListLimitSets", risk_service_pb2.ListLimitSetsRequest()),
     ("RiskService/ListHalts", risk_service_pb2.ListHaltsRequest()),
+    ("RiskService/ListPendingChanges", risk_service_pb2.ListPendingChangesRequest()),
     ("MarketService/ListInstruments", market_service_pb2.ListInstrumentsRequest()),
     ("MarketService/ListMarks", market_service_pb2.ListMarksRequest()),
     ("MarketService/ListFundingRates", market_service_pb2.ListFundingRatesRequest()),
@@ -133,6 +134,7 @@ SEVERAL = {"AccountService/ListAccounts", "AccountService/ListBrokers", "MarketS
 SEVERAL |= {"AccessService/GetCaller", "AccessService/ListTokens"}
 SEVERAL |= {"MarketService/ListMarks", "MarketService/ListFundingRates", "AuditService/VerifyAudit"}
 SEVERAL |= {"AuditService/ExplainEvent", "RiskService/ListLimitSets", "RiskService/ListHalts"}
+SEVERAL |= {"RiskService/ListPendingChanges"}
 
 
 @pytest.mark.parametrize(("name", "request_sent"), READS, ids=[name for name, _ in READS])

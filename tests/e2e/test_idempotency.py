@@ -4,6 +4,7 @@ What an answer shows at present prices is shown at the same prices each time her
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import grpc
@@ -12,6 +13,10 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from debt_mgmt.core.account import Limits
+from debt_mgmt.core.commands import ProposeChange, SetLimits, as_json
+from debt_mgmt.core.scope import Scope
+from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import (
     access_service_pb2,
@@ -133,6 +138,23 @@ async def seen(desk: Desk, account_id: str) -> dict[str, Any]:
     return fields
 
 
+async def waiting_change(desk: Desk, account_id: str) -> dict[str, Any]:
+    """Somebody else wants another limit."""
+    command = SetLimits(Limits(max_open_reservations=2000), ("max_open_reservations",), "busier")
+    proposal = ProposeChange(
+        account_id=account_id,
+        asked=as_json(command),
+        method="RiskService/SetRiskLimits",
+        scope=Scope(account_id=account_id),
+        effects=("max_open_reservations 1000 → 2000",),
+        reason="busier",
+        by="somebody",
+        waits=timedelta(days=1),
+    )
+    await desk.engine.submit_house(proposal, request_id="", actor=Actor("somebody"))
+    return {"change_id": list(desk.engine.house.changes)[-1]}
+
+
 FILL = {"symbol": "BTCUSDT", "side": BUY, "quantity": "0.02", "price": "61000", "fill_id": "trade-1", "fee": "1"}
 LIMITS = risk_service_pb2.RiskLimits
 CASES = [
@@ -198,6 +220,10 @@ CASES = [
     ),
     Case("RiskService/ResumeTrading", halted, {"reason": "over"}, {"reason": "again"}),
     Case("RiskService/ResumeTrading", nothing, {}, {"reason": "again"}, False),
+    Case("RiskService/ApproveChange", waiting_change, {"note": "agreed"}, {"note": "yes"}),
+    Case("RiskService/ApproveChange", nothing, {"change_id": "change-1"}, {"note": "yes"}, False),
+    Case("RiskService/RejectChange", waiting_change, {}, {"note": "no"}),
+    Case("RiskService/RejectChange", nothing, {"change_id": "change-1"}, {"change_id": "change-2"}, False),
     Case("AccessService/IssueToken", nothing, {"name": "engine", "role": options_pb2.ROLE_TRADER}, {"note": "other"}),
     Case("AccessService/IssueToken", token, {"role": options_pb2.ROLE_TRADER}, {"name": "another"}, False),
     Case("AccessService/RotateToken", token, {}, {"name": "another"}),

@@ -208,7 +208,7 @@ async def test_what_shadow_would_have_refused_is_told_counted_and_kept(desk: Des
 
 async def test_a_set_counts_within_its_hours_only(desk: Desk) -> None:
     """The clock of the tests stands at nine on a Monday morning, in UTC."""
-    hours = [wire.LimitHours(days=["monday"], start="09:30", end="10:00", time_zone="UTC")]
+    hours = [wire.LimitHours(days=["monday"], start_time="09:30", end_time="10:00", time_zone="UTC")]
     await put(desk, hours=hours, max_position_quantity="0")
     assert not (await listed(desk))[0].in_force
     assert (await checked(desk, "alice", BUY, "1")).fits
@@ -364,9 +364,9 @@ async def test_an_exit_passes_every_limit(desk: Desk) -> None:
         (
             {
                 "limits": wire.NodeLimits(max_leverage="2"),
-                "hours": [wire.LimitHours(days=["Monday"], start="24:00", end="9:00", time_zone="Mars/Base")],
+                "hours": [wire.LimitHours(days=["Monday"], start_time="24:00", end_time="9:00", time_zone="Mars/Base")],
             },
-            ["hours[0].days[0]", "hours[0].start", "hours[0].end", "hours[0].time_zone"],
+            ["hours[0].days[0]", "hours[0].start_time", "hours[0].end_time", "hours[0].time_zone"],
         ),
     ],
 )

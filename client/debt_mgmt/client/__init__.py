@@ -31,6 +31,7 @@ from debt_mgmt.client.as_of import as_of
 from debt_mgmt.client.async_client import MarginClient
 from debt_mgmt.client.async_watch import MarginWatch
 from debt_mgmt.client.audit import AuditEvent, AuditVerification, EventExplanation, ExplainedFigure, ShardVerification
+from debt_mgmt.client.changes import ApproveOutcome, PendingChange, RejectOutcome
 from debt_mgmt.client.channel import tls_credentials
 from debt_mgmt.client.debt import BorrowOutcome, BorrowRate, Debt, DebtSummary, InterestCharge, RepayOutcome
 from debt_mgmt.client.decimals import Number
@@ -40,6 +41,7 @@ from debt_mgmt.client.enums import (
     BatchMode,
     BreakerKind,
     BrokerFeature,
+    ChangeState,
     CheckDetail,
     Environment,
     FundInterval,
@@ -205,7 +207,13 @@ from debt_mgmt.client.whatif import (
 )
 
 __all__ = [
+    "ApproveOutcome",
+    "ChangeState",
     "MarginClient",
+    "NeedsSecondPerson",
+    "PendingChange",
+    "RejectOutcome",
+    "Scope",
     "SyncMarginClient",
     "Account",
     "AccountCreated",
@@ -304,7 +312,6 @@ __all__ = [
     "MarkUpdate",
     "Marks",
     "MarksPublished",
-    "NeedsSecondPerson",
     "NodeLimits",
     "NotFound",
     "NotImplementedByServer",
@@ -359,7 +366,6 @@ __all__ = [
     "Role",
     "ServerDraining",
     "ServerFault",
-    "Scope",
     "SetDryRunOutcome",
     "SetLeverageOutcome",
     "SetMarginModeOutcome",

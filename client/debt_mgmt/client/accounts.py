@@ -132,6 +132,8 @@ class SetDryRunOutcome(Outcome):
 
     account: Account
     """The account afterwards."""
+    pending_change_id: str | None = None
+    """The change that waits for a second person. None: none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

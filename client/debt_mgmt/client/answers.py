@@ -45,9 +45,14 @@ class Refused(Exception):
 
     def __init__(self, answer: Any, violations: tuple[Violation, ...]) -> None:
         sentences = (f"{violation.reason}: {violation.message}" for violation in violations)
-        super().__init__("; ".join(sentences) or "refused without a reason given")
+        super().__init__(("; ".join(sentences) or "refused without a reason given") + self.advice(violations))
         self.answer = answer
         self.violations = violations
+
+    @staticmethod
+    def advice(violations: tuple[Violation, ...]) -> str:
+        """What to do about it, where that is not in the sentences."""
+        return ""
 
     @property
     def reasons(self) -> tuple[RefusalReason, ...]:
@@ -77,8 +82,19 @@ class NeedsSecondPerson(Refused):
     @property
     def change_id(self) -> str | None:
         """What to approve it by."""
-        waiting = (one.subject for one in self.violations if one.reason is RefusalReason.NEEDS_SECOND_PERSON)
-        return next(waiting, None)
+        return waiting_in(self.violations)
+
+    @staticmethod
+    def advice(violations: tuple[Violation, ...]) -> str:
+        """Who has to do what."""
+        change_id = waiting_in(violations)
+        return f". Somebody else than who asked approves it: approve_change({change_id!r})" if change_id else ""
+
+
+def waiting_in(violations: tuple[Violation, ...]) -> str | None:
+    """The change that waits for a second person."""
+    waiting = (one.subject for one in violations if one.reason is RefusalReason.NEEDS_SECOND_PERSON)
+    return next(waiting, None)
 
 
 REFUSALS: dict[RefusalReason, type[Refused]] = {

@@ -348,6 +348,16 @@ class Protection(WireEnum):
     ORDER_RATE = "ORDER_RATE"
     FORCED_LIQUIDATION = "FORCED_LIQUIDATION"
     PRICE_AGE = "PRICE_AGE"
+    FOUR_EYES = "FOUR_EYES"
+
+
+class ChangeState(WireEnum):
+    """Where a change that needs a second person stands. APPROVED: carried out, or about to be."""
+
+    PENDING = "PENDING"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
 
 
 class LimitMode(WireEnum):

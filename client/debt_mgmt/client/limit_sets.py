@@ -65,19 +65,19 @@ class NodeLimits:
 class LimitHours:
     """A part of the week, by the clocks of a time zone."""
 
-    start: str
+    start_time: str
     """When it begins, HH:MM."""
-    end: str
-    """When it ends, HH:MM; 24:00 is the end of the day. Not after `start`: on the following day."""
+    end_time: str
+    """When it ends, HH:MM; 24:00 is the end of the day. Not after `start_time`: on the following day."""
     days: tuple[str, ...]
     """On which it begins: monday to sunday. Empty: every day."""
     time_zone: str | None
     """IANA name, such as Europe/Zurich. None: UTC."""
 
-    def __init__(self, start: str, end: str, days: Sequence[str] = (), time_zone: str | None = None) -> None:
+    def __init__(self, start_time: str, end_time: str, days: Sequence[str] = (), time_zone: str | None = None) -> None:
         if isinstance(days, str):
             raise TypeError("days must be a list of days, not one text")
-        assign(self, start=start, end=end, days=tuple(days), time_zone=time_zone)
+        assign(self, start_time=start_time, end_time=end_time, days=tuple(days), time_zone=time_zone)
 
 
 @dataclass(frozen=True, slots=True, init=False)

@@ -120,6 +120,8 @@ class SetRiskLimitsOutcome(Outcome):
 
     limits: RiskLimits
     """In force afterwards."""
+    pending_change_id: str | None = None
+    """The change that waits for a second person. None: none does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +161,10 @@ class RiskMethods(Methods):
         request_id: str | None = None,
         timeout: Timeout = None,
     ) -> Call[SetRiskLimitsOutcome]:
-        """Changes the limits that are given and no others. None sets a limit back to the configured value."""
+        """Changes the limits that are given and no others. None sets a limit back to the configured value.
+
+        Refused with NEEDS_SECOND_PERSON, nothing is changed until somebody else approves `pending_change_id`.
+        """
         decimals = {
             "max_leverage": max_leverage,
             "max_position_quantity": max_position_quantity,

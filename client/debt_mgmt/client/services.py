@@ -3,6 +3,7 @@
 from debt_mgmt.client.access import AccessMethods
 from debt_mgmt.client.accounts import AccountMethods
 from debt_mgmt.client.audit import AuditMethods
+from debt_mgmt.client.changes import ChangeMethods
 from debt_mgmt.client.debt import DebtMethods
 from debt_mgmt.client.funds import FundMethods
 from debt_mgmt.client.halts import HaltMethods
@@ -30,6 +31,7 @@ class ServiceMethods(
     RiskMethods,
     LimitSetMethods,
     HaltMethods,
+    ChangeMethods,
     MarketMethods,
     AuditMethods,
     AccessMethods,

@@ -56,6 +56,8 @@ class _ProtectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protection
     """Forced reduction at forced_liquidation_threshold."""
     PROTECTION_PRICE_AGE: _Protection.ValueType  # 12
     """Refusal of new risk on old prices."""
+    PROTECTION_FOUR_EYES: _Protection.ValueType  # 30
+    """A second person for the end of a halt, a raised limit and the end of dry run. It is on or off, without number."""
 
 class Protection(_Protection, metaclass=_ProtectionEnumTypeWrapper):
     """A protection that an account can have."""
@@ -86,6 +88,8 @@ PROTECTION_FORCED_LIQUIDATION: Protection.ValueType  # 11
 """Forced reduction at forced_liquidation_threshold."""
 PROTECTION_PRICE_AGE: Protection.ValueType  # 12
 """Refusal of new risk on old prices."""
+PROTECTION_FOUR_EYES: Protection.ValueType  # 30
+"""A second person for the end of a halt, a raised limit and the end of dry run. It is on or off, without number."""
 Global___Protection: _TypeAlias = Protection  # noqa: Y015
 
 class _BreakerKind:
@@ -1043,13 +1047,13 @@ class LimitHours(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DAYS_FIELD_NUMBER: _builtins.int
-    START_FIELD_NUMBER: _builtins.int
-    END_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
-    start: _builtins.str
+    start_time: _builtins.str
     """When it begins, HH:MM on the clocks of `time_zone`."""
-    end: _builtins.str
-    """When it ends, HH:MM; 24:00 is the end of the day. Not after `start`: on the following day."""
+    end_time: _builtins.str
+    """When it ends, HH:MM; 24:00 is the end of the day. Not after `start_time`: on the following day."""
     time_zone: _builtins.str
     """IANA name, such as Europe/Zurich. Empty: UTC."""
     @_builtins.property
@@ -1060,13 +1064,13 @@ class LimitHours(_message.Message):
         self,
         *,
         days: _abc.Iterable[_builtins.str] | None = ...,
-        start: _builtins.str = ...,
-        end: _builtins.str = ...,
+        start_time: _builtins.str = ...,
+        end_time: _builtins.str = ...,
         time_zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "end", b"end", "start", b"start", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days", "end_time", b"end_time", "start_time", b"start_time", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1524,7 +1528,7 @@ class PendingChange(_message.Message):
 
     CHANGE_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
-    METHOD_FIELD_NUMBER: _builtins.int
+    PROPOSING_METHOD_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -1534,11 +1538,13 @@ class PendingChange(_message.Message):
     DECIDED_BY_FIELD_NUMBER: _builtins.int
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    CARRY_OUT_TIME_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     change_id: _builtins.str
     """Id, made by the service."""
     state: Global___ChangeState.ValueType
     """Where it stands."""
-    method: _builtins.str
+    proposing_method: _builtins.str
     """Method that proposed it, such as RiskService/SetRiskLimits."""
     reason: _builtins.str
     """Why."""
@@ -1568,12 +1574,20 @@ class PendingChange(_message.Message):
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When. Absent: nobody has."""
 
+    @_builtins.property
+    def carry_out_time(self) -> _timestamp_pb2.Timestamp:
+        """When what became of an approved change was known. Absent: it is not approved, or about to be carried out."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[_rejections_pb2.Violation]:
+        """Rules that refused an approved change when it was to be carried out. Empty: none did."""
+
     def __init__(
         self,
         *,
         change_id: _builtins.str = ...,
         state: Global___ChangeState.ValueType = ...,
-        method: _builtins.str = ...,
+        proposing_method: _builtins.str = ...,
         scope: _types_pb2.Scope | None = ...,
         effects: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
@@ -1583,10 +1597,12 @@ class PendingChange(_message.Message):
         decided_by: _builtins.str = ...,
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str = ...,
+        carry_out_time: _timestamp_pb2.Timestamp | None = ...,
+        violations: _abc.Iterable[_rejections_pb2.Violation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "decide_time", b"decide_time", "expire_time", b"expire_time", "propose_time", b"propose_time", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "method", b"method", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "reason", b"reason", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carry_out_time", b"carry_out_time", "change_id", b"change_id", "decide_time", b"decide_time", "decided_by", b"decided_by", "effects", b"effects", "expire_time", b"expire_time", "note", b"note", "propose_time", b"propose_time", "proposed_by", b"proposed_by", "proposing_method", b"proposing_method", "reason", b"reason", "scope", b"scope", "state", b"state", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

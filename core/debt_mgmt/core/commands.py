@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cache, reduce
+from operator import or_
 
 import msgspec
 
@@ -19,6 +21,7 @@ from debt_mgmt.core.account import (
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.market import AssetRule
+from debt_mgmt.core.refusals import Violation
 from debt_mgmt.core.resets import ResetSchedule
 from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings
@@ -296,6 +299,10 @@ class PutLimitSet(Command, frozen=True, omit_defaults=True):
 
     limit_set: LimitSet
 
+    @property
+    def reason(self) -> str:
+        return self.limit_set.reason
+
 
 class DeleteLimitSet(Command, frozen=True, omit_defaults=True):
     scope: Scope
@@ -405,6 +412,58 @@ class RevokeToken(Command, frozen=True):
     reason: str = ""
 
 
+class ProposeChange(Command, frozen=True):
+    """Let a change wait for a second person. `asked` is its command as JSON: to an account, or to the house (empty).
+
+    A change of the house is decided here whether it needs that; one that does not is carried out at once.
+    """
+
+    account_id: str
+    asked: msgspec.Raw
+    method: str
+    scope: Scope
+    effects: tuple[str, ...]
+    reason: str
+    by: str
+    waits: timedelta
+
+
+class ApproveChange(Command, frozen=True):
+    """Somebody else agrees. `accounts` are those that exist for the caller; None: all, and the house."""
+
+    change_id: str
+    by: str
+    note: str = ""
+    accounts: tuple[str, ...] | None = None
+
+
+class RejectChange(Command, frozen=True):
+    """Somebody does not want it; whoever proposed it may be that."""
+
+    change_id: str
+    by: str
+    note: str = ""
+    accounts: tuple[str, ...] | None = None
+
+
+class ExpireChanges(Command, frozen=True):
+    """End the changes that nobody approved in time."""
+
+
+class CarryOutChange(Command, frozen=True):
+    """Do what was proposed and approved: the command `asked`, which then needs nobody else."""
+
+    change_id: str
+    asked: msgspec.Raw
+
+
+class RecordChangeOutcome(Command, frozen=True):
+    """An approved change was carried out, or refused by these rules."""
+
+    change_id: str
+    violations: tuple[Violation, ...] = ()
+
+
 class SimulatedPriceShock(msgspec.Struct, frozen=True):
     """Every price (`symbol` empty) or one is moved by a fraction, or set."""
 
@@ -415,3 +474,17 @@ class SimulatedPriceShock(msgspec.Struct, frozen=True):
 
 Change = Order | RecordFill | SimulatedPriceShock | SetLeverage | Transfer | Borrow | Repay
 """One step of a what-if, as `whatif.simulate` takes them."""
+
+
+@cache
+def reader() -> msgspec.json.Decoder[Command]:
+    """Reads any command."""
+    return msgspec.json.Decoder(reduce(or_, Command.__subclasses__()))
+
+
+def read_command(text: msgspec.Raw) -> Command:
+    return reader().decode(bytes(text))
+
+
+def as_json(command: Command) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(command, order="deterministic"))

@@ -16,6 +16,7 @@ from debt_mgmt.core.account import (
     Severity,
     TradingState,
 )
+from debt_mgmt.core.changes import effects_of_limits, effects_of_resuming
 from debt_mgmt.core.decide_debt import borrow, charge_interest, repay
 from debt_mgmt.core.decide_funds import deposit_postings, reset_funds, transfer
 from debt_mgmt.core.decide_leverage import adjust_isolated_margin, set_leverage, set_margin_mode
@@ -31,7 +32,7 @@ from debt_mgmt.core.decide_settlement import convert_assets, settle_funding
 from debt_mgmt.core.decide_sync import lose_sync, record_sync
 from debt_mgmt.core.decide_venue import record_cancel_outcome, record_venue_outcome, set_dry_run
 from debt_mgmt.core.decide_venue_loans import record_loan_outcome, record_loan_sent
-from debt_mgmt.core.draft import Draft, refuse
+from debt_mgmt.core.draft import Draft, refuse, refused_alone
 from debt_mgmt.core.faults import Fault, FaultReason, unknown_alert
 from debt_mgmt.core.levels import RANK, assess, raise_alert
 from debt_mgmt.core.limits import worth
@@ -56,6 +57,8 @@ def decide(
     `view` may be given where it was made before for the same account and marks.
     """
     draft = Draft(account, world, view)
+    if isinstance(command, c.CarryOutChange):
+        draft.approved, command = True, c.read_command(command.asked)
     if isinstance(command, c.CreateAccount):
         create_account(draft, command)
     else:
@@ -125,7 +128,9 @@ def close_account(draft: Draft, command: c.CloseAccount) -> None:
 
 def set_limits(draft: Draft, command: c.SetLimits) -> None:
     chosen = {name: getattr(command.limits, name) for name in command.fields}
-    draft.add(e.LimitsSet(msgspec.structs.replace(draft.account.limits, **chosen), command.reason))
+    limits = msgspec.structs.replace(draft.account.limits, **chosen)
+    if not refused_alone(draft, "SetRiskLimits", effects_of_limits(draft.account, limits, draft.world.settings)):
+        draft.add(e.LimitsSet(limits, command.reason))
 
 
 def halt_trading(draft: Draft, command: c.HaltTrading) -> None:
@@ -148,9 +153,11 @@ def resume_trading(draft: Draft, command: c.ResumeTrading) -> None:
         return refuse(draft, "ResumeTrading", Violation(Reason.ALREADY_IN_STATE, account.account_id))
     known_level = account.level if account.level is not RiskLevel.UNKNOWN else account.level_before_unknown
     summary = summarize(account, world)
+    critical = RANK[known_level] >= RANK[RiskLevel.CRITICAL]
+    state = TradingState.REDUCING if critical else TradingState.ACTIVE
+    if refused_alone(draft, "ResumeTrading", effects_of_resuming(account, state if halted else None)):
+        return
     if halted:
-        critical = RANK[known_level] >= RANK[RiskLevel.CRITICAL]
-        state = TradingState.REDUCING if critical else TradingState.ACTIVE
         draft.add(e.TradingStateChanged(account.trading_state, state, command.reason, True))
     raise_alert(draft, AlertKind.TRADING_RESUMED, Severity.WARNING, f"trading goes on: {command.reason}", summary)
     if summary.known and account.breakers and account.baselines is not None:

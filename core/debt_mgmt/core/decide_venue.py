@@ -7,9 +7,10 @@ import msgspec
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, AlertKind, Position, Severity, position_key
+from debt_mgmt.core.changes import LEAVING_DRY_RUN
 from debt_mgmt.core.decide_leverage import with_leverage
 from debt_mgmt.core.decide_sync import not_live
-from debt_mgmt.core.draft import Draft, refuse
+from debt_mgmt.core.draft import Draft, refuse, refused_alone
 from debt_mgmt.core.levels import raise_alert
 from debt_mgmt.core.margin import leverage_of
 from debt_mgmt.core.money import text
@@ -127,6 +128,8 @@ def set_dry_run(draft: Draft, command: c.SetDryRun) -> None:
         return refuse(draft, "SetDryRun", Violation(Reason.ACCOUNT_CLOSED, account.account_id))
     if account.dry_run is command.dry_run:
         return refuse(draft, "SetDryRun", Violation(Reason.ALREADY_IN_STATE, account.account_id))
+    if not command.dry_run and refused_alone(draft, "SetDryRun", LEAVING_DRY_RUN):
+        return
     draft.add(e.DryRunSet(command.dry_run, command.reason, draft.world.at))
     now = "dry run is on: nothing is sent" if command.dry_run else "dry run is over: orders are sent"
     message = f"{now} to {account.broker}" + (f" ({command.reason})" if command.reason else "")

@@ -4,6 +4,7 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.causes import with_causes
+from debt_mgmt.core.changes import needed
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.liquidation import plan_id_of
@@ -20,6 +21,8 @@ class Draft:
         self.world = world
         self.view = view
         self.events: list[e.Event] = []
+        self.approved = False
+        """Whether a second person has agreed to what is decided."""
 
     @property
     def account(self) -> Account:
@@ -43,6 +46,15 @@ class Draft:
 
 def refuse(draft: Draft, command: str, *violations: Violation) -> None:
     draft.add(e.CommandRefused(command, by_precedence(list(violations))))
+
+
+def refused_alone(draft: Draft, command: str, effects: tuple[str, ...]) -> bool:
+    """Whether this is refused, because a second person has to approve what it would change; see core/changes.py."""
+    account = draft.account
+    if draft.approved or not effects or not draft.world.settings.second_person.concerns(account.environment):
+        return False
+    refuse(draft, command, needed(f"{command} of {account.account_id}", effects))
+    return True
 
 
 def instrument_of(draft: Draft, symbol: str) -> Instrument:

@@ -40,6 +40,11 @@ from debt_mgmt.core.events_venue import VenueChangeRefused as VenueChangeRefused
 from debt_mgmt.core.events_venue import VenueChangeRequested as VenueChangeRequested
 from debt_mgmt.core.house_events import AssetRuleSet as AssetRuleSet
 from debt_mgmt.core.house_events import BorrowRateSet as BorrowRateSet
+from debt_mgmt.core.house_events import ChangeApproved as ChangeApproved
+from debt_mgmt.core.house_events import ChangeCarriedOut as ChangeCarriedOut
+from debt_mgmt.core.house_events import ChangeExpired as ChangeExpired
+from debt_mgmt.core.house_events import ChangeProposed as ChangeProposed
+from debt_mgmt.core.house_events import ChangeRejected as ChangeRejected
 from debt_mgmt.core.house_events import ConfigurationChanged as ConfigurationChanged
 from debt_mgmt.core.house_events import FundingRatePublished as FundingRatePublished
 from debt_mgmt.core.house_events import InstrumentPut as InstrumentPut
@@ -506,6 +511,11 @@ HouseEvent = (
     | TokenIssued
     | TokenRotated
     | TokenRevoked
+    | ChangeProposed
+    | ChangeApproved
+    | ChangeRejected
+    | ChangeExpired
+    | ChangeCarriedOut
     | CommandRefused
 )
 AnyEvent = (
@@ -524,6 +534,11 @@ AnyEvent = (
     | TokenIssued
     | TokenRotated
     | TokenRevoked
+    | ChangeProposed
+    | ChangeApproved
+    | ChangeRejected
+    | ChangeExpired
+    | ChangeCarriedOut
 )
 
 

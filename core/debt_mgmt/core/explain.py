@@ -48,6 +48,8 @@ def explain(
     seen: Seen = tuple,
 ) -> Explanation:
     """Explain `asked`, one of the events `decided` by this command on the account as it was `before`."""
+    if isinstance(command, c.CarryOutChange):
+        command = c.read_command(command.asked)
     if before is None:
         return Explanation(f"{told(command)}: {e.kind_of(asked)}.")
     if isinstance(asked, e.CommandRefused):

@@ -4,27 +4,40 @@ from datetime import datetime
 
 import msgspec
 
+from debt_mgmt.core import changes as ch
 from debt_mgmt.core.access import AccessToken
 from debt_mgmt.core.commands import (
+    ApproveChange,
+    CarryOutChange,
     Command,
     DeleteLimitSet,
+    ExpireChanges,
     HaltHouse,
     IssueToken,
+    ProposeChange,
     PublishFundingRate,
     PutInstrument,
     PutLimitSet,
+    RecordChangeOutcome,
     RecordConfiguration,
     RecordSignInFailure,
+    RejectChange,
     ResumeHouse,
     RevokeToken,
     RotateToken,
     SetAssetRule,
     SetBorrowRate,
     SetResetSchedule,
+    read_command,
 )
 from debt_mgmt.core.events import (
     AssetRuleSet,
     BorrowRateSet,
+    ChangeApproved,
+    ChangeCarriedOut,
+    ChangeExpired,
+    ChangeProposed,
+    ChangeRejected,
     CommandRefused,
     ConfigurationChanged,
     Event,
@@ -80,14 +93,19 @@ class House(msgspec.Struct, frozen=True, omit_defaults=True):
     rules: RiskSettings | None = None
     """What is decided by; None in logs of versions that did not tell."""
     version: str = ""
+    changes: dict[str, ch.ProposedChange] = {}
+    """Those that wait for a second person, and the last ones that did, in the order in which they were proposed."""
 
     def halt_for(self, owner: str) -> Halt | None:
         """The halt of everything, or of all accounts of the owner."""
         return self.halts.get(EVERYONE) or self.halts.get(owner)
 
 
-def decide_house(house: House | None, command: Command, at: datetime) -> tuple[HouseEvent, ...]:
-    """Events that follow from a command to the house. Putting what is already there changes nothing."""
+def decide_house(house: House | None, command: Command, at: datetime, position: int = 0) -> tuple[HouseEvent, ...]:
+    """Events that follow from a command to the house; `position` is where the first of them will be in its log.
+
+    Putting what is already there changes nothing.
+    """
     house = house or House()
     match command:
         case PutInstrument():
@@ -122,6 +140,18 @@ def decide_house(house: House | None, command: Command, at: datetime) -> tuple[H
             return halt_changed(house, command, at)
         case IssueToken() | RotateToken() | RevokeToken():
             return token_changed(house, command, at)
+        case ProposeChange():
+            return change_proposed(house, command, at, position)
+        case ApproveChange() | RejectChange():
+            return change_decided(house, command, at)
+        case ExpireChanges():
+            waiting = [one for one in house.changes.values() if one.state is ch.ChangeState.PENDING]
+            return tuple(ChangeExpired(one.change_id, at) for one in waiting if not one.waits(at))
+        case CarryOutChange(asked=approved):
+            return decide_house(house, read_command(approved), at, position)
+        case RecordChangeOutcome(change_id=change_id, violations=violations):
+            change = house.changes.get(change_id)
+            return () if change is None or not change.is_due else (ChangeCarriedOut(change_id, at, violations),)
     raise AssertionError(f"not a command to the house: {command!r}")
 
 
@@ -195,6 +225,38 @@ def token_changed(
     return (TokenRotated(token),)
 
 
+def change_proposed(house: House, command: ProposeChange, at: datetime, position: int) -> tuple[HouseEvent, ...]:
+    """The change waits. One of the house that its rules refuse, or that needs nobody else, is decided at once."""
+    effects = command.effects
+    if not command.account_id:
+        asked = read_command(command.asked)
+        events = decide_house(house, asked, at, position)
+        effects = ch.effects_on_house(house, asked)
+        if not effects or any(isinstance(one, CommandRefused) for one in events):
+            return events
+    change = ch.ProposedChange(
+        change_id=f"change-{position}",
+        account_id=command.account_id,
+        command=command.asked,
+        method=command.method,
+        scope=command.scope,
+        effects=effects,
+        reason=command.reason,
+        proposed_by=command.by,
+        proposed_at=at,
+        expires_at=at + command.waits,
+    )
+    return (ChangeProposed(change),)
+
+
+def change_decided(house: House, command: ApproveChange | RejectChange, at: datetime) -> tuple[HouseEvent, ...]:
+    violation = ch.decision(house.changes, command, at)
+    if violation is not None:
+        return (CommandRefused(type(command).__name__, (violation,)),)
+    kind = ChangeApproved if isinstance(command, ApproveChange) else ChangeRejected
+    return (kind(command.change_id, command.by, at, command.note),)
+
+
 def borrow_rate_set(house: House, command: SetBorrowRate, at: datetime) -> tuple[HouseEvent, ...]:
     """The rate from now on; what was charged before stays charged."""
     rate = BorrowRate(command.asset, command.annual_rate, command.clock, at)
@@ -265,6 +327,16 @@ def apply_house(house: House | None, event: Event) -> House:
         case TokenRevoked(name=name, at=at):
             ended = msgspec.structs.replace(house.tokens[name], revoked_at=at)
             return msgspec.structs.replace(house, tokens={**house.tokens, name: ended})
+        case ChangeProposed(change=change):
+            return msgspec.structs.replace(house, changes=ch.proposed(house.changes, change))
+        case ChangeApproved():
+            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.APPROVED))
+        case ChangeRejected():
+            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.REJECTED))
+        case ChangeExpired():
+            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.EXPIRED))
+        case ChangeCarriedOut():
+            return msgspec.structs.replace(house, changes=ch.carried_out(house.changes, event))
         case CommandRefused() | SignInFailed():
             return house
     raise AssertionError(f"not an event of the house: {event!r}")

@@ -5,11 +5,13 @@ from datetime import datetime
 import msgspec
 
 from debt_mgmt.core.access import AccessToken
+from debt_mgmt.core.changes import ProposedChange
 from debt_mgmt.core.event import Event
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import BorrowRate
 from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.market import AssetRule, FundingRate
+from debt_mgmt.core.refusals import Violation
 from debt_mgmt.core.resets import ResetSchedule
 from debt_mgmt.core.settings import RiskSettings
 
@@ -117,3 +119,40 @@ class TokenRevoked(Event, frozen=True):
     name: str
     at: datetime
     reason: str = ""
+
+
+class ChangeProposed(Event, frozen=True):
+    """A change waits for a second person."""
+
+    change: ProposedChange
+
+
+class ChangeApproved(Event, frozen=True):
+    """A second person agreed; the change is carried out next."""
+
+    change_id: str
+    by: str
+    at: datetime
+    note: str = ""
+
+
+class ChangeRejected(Event, frozen=True):
+    change_id: str
+    by: str
+    at: datetime
+    note: str = ""
+
+
+class ChangeExpired(Event, frozen=True):
+    """Nobody approved it in time."""
+
+    change_id: str
+    at: datetime
+
+
+class ChangeCarriedOut(Event, frozen=True):
+    """An approved change was carried out; or the rules, `violations`, refused it then, and nothing was done."""
+
+    change_id: str
+    at: datetime
+    violations: tuple[Violation, ...] = ()

@@ -1,8 +1,6 @@
 """What a decision was made on, kept with the first of its events, so that it can be made again."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache, reduce
-from operator import or_
 from typing import Any
 
 import msgspec
@@ -105,16 +103,10 @@ def begins_decision(event: e.Event) -> bool:
 
 
 def command_of(inputs: Inputs) -> c.Command:
-    return commands().decode(bytes(inputs.command))
+    return c.read_command(inputs.command)
 
 
 def world_of(inputs: Inputs, house: House, settings: RiskSettings, at: Any, shard: int, position: int) -> World:
     """The world as the decision saw it."""
     marks = {mark.symbol: mark for mark in inputs.marks}
     return World(house, marks, settings, at, shard, position, inputs.held, OutsideThen(inputs.outside))
-
-
-@cache
-def commands() -> msgspec.json.Decoder[c.Command]:
-    """Reads any command."""
-    return msgspec.json.Decoder(reduce(or_, c.Command.__subclasses__()))

@@ -166,17 +166,17 @@ def loosens(before: LimitSet | None, after: LimitSet | None) -> tuple[str, ...]:
         return (f"{name}: taken away",)
     found: list[str] = []
     if not after.enforced:
-        found.append(f"{name}: mode ENFORCED -> SHADOW")
+        found.append(f"{name}: mode ENFORCED → SHADOW")
     for field in AMOUNTS:
         most, then = getattr(before.limits, field), getattr(after.limits, field)
         if most is not None and (then is None or then > most):
-            found.append(f"{name}: {field} {shown(most)} -> {shown(then)}")
+            found.append(f"{name}: {field} {shown(most)} → {shown(then)}")
     if allows_more_orders(before.limits, after.limits):
-        found.append(f"{name}: max_order_rate {rate_words(before.limits)} -> {rate_words(after.limits)}")
+        found.append(f"{name}: max_order_rate {rate_words(before.limits)} → {rate_words(after.limits)}")
     if not covers(after.hours, before.hours):
-        found.append(f"{name}: hours {hours_words(before.hours)} -> {hours_words(after.hours)}")
+        found.append(f"{name}: hours {hours_words(before.hours)} → {hours_words(after.hours)}")
     if before.currency != after.currency:
-        found.append(f"{name}: currency {before.currency or 'own'} -> {after.currency or 'own'}")
+        found.append(f"{name}: currency {before.currency or 'own'} → {after.currency or 'own'}")
     return tuple(found)
 
 

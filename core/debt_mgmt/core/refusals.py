@@ -59,6 +59,9 @@ class Reason(StrEnum):
     TOKEN_EXISTS = "TOKEN_EXISTS"
     TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
     LIMIT_SET_NOT_FOUND = "LIMIT_SET_NOT_FOUND"
+    NEEDS_SECOND_PERSON = "NEEDS_SECOND_PERSON"
+    SAME_PERSON = "SAME_PERSON"
+    CHANGE_NOT_FOUND = "CHANGE_NOT_FOUND"
 
 
 PRECEDENCE = {reason: place for place, reason in enumerate(Reason)}
@@ -125,6 +128,9 @@ SENTENCES: dict[Reason, str] = {
     Reason.TOKEN_EXISTS: "a good token is named {subject}: revoke it, or rotate it for a new secret",
     Reason.TOKEN_NOT_FOUND: "no good token is named {subject}",
     Reason.LIMIT_SET_NOT_FOUND: "there is no limit set {subject}",
+    Reason.NEEDS_SECOND_PERSON: "{subject} has to be approved by a second person: {note}",
+    Reason.SAME_PERSON: "{subject} was proposed by {note}, so somebody else has to approve it",
+    Reason.CHANGE_NOT_FOUND: "no change {subject} waits for approval: {note}",
     Reason.CHANGE_PENDING: "the venue has not answered the last change on {subject} yet: {note}",
 }
 

@@ -48,6 +48,8 @@ ADVICE: dict[Reason, str] = {
     Reason.ISOLATED_MARGIN_BELOW_REQUIRED: "leaving at least {limit} posted",
     Reason.DRY_RUN: "SetDryRun, which ends the dry run",
     Reason.CHANGE_PENDING: "waiting for the venue's answer to the last change",
+    Reason.NEEDS_SECOND_PERSON: "ApproveChange by somebody else",
+    Reason.SAME_PERSON: "ApproveChange by somebody else",
 }
 
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from debt_mgmt.core.account import Limits
+from debt_mgmt.core.account import Environment, Limits
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.money import ZERO
 
@@ -25,6 +25,23 @@ class NewInstruments(StrEnum):
     ZERO = "zero"
     """Nothing is opened in it until somebody sets its limits."""
     OPEN = "open"
+
+
+class FourEyes(StrEnum):
+    """Which accounts need a second person before a halt ends, a limit is raised or dry run is left."""
+
+    OFF = "OFF"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    """None, whatever was configured: callers are not authenticated, so nobody can be told from anybody."""
+    LIVE = "LIVE"
+    ALL = "ALL"
+
+    @property
+    def is_on(self) -> bool:
+        return self in (FourEyes.LIVE, FourEyes.ALL)
+
+    def concerns(self, environment: Environment) -> bool:
+        return self is FourEyes.ALL or (self is FourEyes.LIVE and environment is Environment.LIVE)
 
 
 class RiskSettings(msgspec.Struct, frozen=True):
@@ -73,6 +90,12 @@ class RiskSettings(msgspec.Struct, frozen=True):
     starting_currency: str = "INR"
     new_instruments: NewInstruments | msgspec.UnsetType = msgspec.UNSET
     """Not set, as in logs of versions that did not know it, is OPEN."""
+    four_eyes: FourEyes | msgspec.UnsetType = msgspec.UNSET
+    """Not set in the rules of versions that did not have it, which are read and written again as they were."""
+
+    @property
+    def second_person(self) -> FourEyes:
+        return FourEyes.OFF if self.four_eyes is msgspec.UNSET else self.four_eyes
 
 
 NO_OWN_LIMITS = Limits()

@@ -19,7 +19,7 @@ from debt_mgmt.core.account import Account, Environment, Limits
 from debt_mgmt.core.commands import PutInstrument, SetAssetRule, SetBorrowRate, SetResetSchedule
 from debt_mgmt.core.defaults import default_asset_rules, default_instruments
 from debt_mgmt.core.resets import ResetInterval, ResetSchedule
-from debt_mgmt.core.settings import NewInstruments, RiskSettings
+from debt_mgmt.core.settings import FourEyes, NewInstruments, RiskSettings
 from debt_mgmt.core.venue_rules import RULE_SETS, RuleSet, rule_set, under
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.backup import check_whole
@@ -168,6 +168,7 @@ async def started(
         history=history,
         live=live,
         configuration=recorded(settings),
+        four_eyes_wait=timedelta(seconds=settings.risk.four_eyes_wait_seconds),
     )
     paper = PaperBroker(
         lambda: engine.house,
@@ -185,6 +186,7 @@ async def started(
     await furnish(engine, settings)
     for broker, symbols in settings.prices.feeds.items():
         live.price_by(broker, symbols.split(","), own_names=not getattr(settings.brokers, broker).testnet)
+    engine.second_person.say()
     metrics.watch(engine.metrics_snapshot)
     notifier = Notifier(settings.notify, engine.journal, engine.heads, engine.clock, os.environ)
     metrics.registry.register(notifier)
@@ -311,7 +313,14 @@ def risk_rules(settings: Settings) -> RiskSettings:
         starting_capital=sandbox.starting_capital,
         starting_currency=sandbox.currency,
         new_instruments=NewInstruments(risk.new_instruments),
+        four_eyes=four_eyes_of(settings),
     )
+
+
+def four_eyes_of(settings: Settings) -> FourEyes:
+    """What of four eyes is in force: nothing while callers are not authenticated, whatever was configured."""
+    wanted = FourEyes[settings.risk.four_eyes.upper()]
+    return FourEyes.UNAUTHENTICATED if wanted.is_on and settings.server.auth == "off" else wanted
 
 
 async def furnish(engine: Engine, settings: Settings) -> None:

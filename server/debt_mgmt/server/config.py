@@ -145,6 +145,17 @@ class RiskSection(Section, frozen=True, kw_only=True):
     drift_tolerance_amount: Annotated[
         Decimal, Key("The least tolerance of an amount, however small it is.", "account currency", least=0)
     ] = Decimal("1")
+    four_eyes: Annotated[
+        Literal["live", "all", "off"],
+        Key(
+            "Whose halts end, limits rise and dry run ends only once a second person has approved it: accounts of the "
+            "environment LIVE, all accounts, or none. Without server.auth it is off, for nobody can be told from "
+            "anybody."
+        ),
+    ] = "live"
+    four_eyes_wait_seconds: Annotated[
+        float, Key("How long such a change waits for approval.", "seconds", least=1, most=2_592_000)
+    ] = 86_400.0
 
 
 class BrokerSection(Section, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ class Deciding:
     def house(self, house: House | None, command: c.Command, context: Context) -> Sequence[e.HouseEvent]:
         if isinstance(command, c.PublishFundingRate) and command.mark is None:
             command = with_mark(command, self.engine.marks, context, self.engine.risk.mark_max_age)
-        events = decide_house(house, command, context.at)
+        events = decide_house(house, command, context.at, context.position)
         return with_inputs(events, command, context.position - 1, {}, {})  # type: ignore[return-value]
 
     def account(self, account: Account | None, command: c.Command, context: Context) -> Sequence[e.AccountEvent]:

@@ -28,6 +28,7 @@ from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.digests import digest_of as digest_of
 from debt_mgmt.server.engine_figures import EngineCounters, snapshot_of
+from debt_mgmt.server.four_eyes import SecondPerson
 from debt_mgmt.server.history import FundHistory, row_of
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
@@ -84,6 +85,7 @@ class Engine:
         collateral: CollateralGuard | None = None,
         live: LiveAccounts | None = None,
         configuration: Mapping[str, str] | None = None,
+        four_eyes_wait: timedelta = timedelta(days=1),
     ) -> None:
         self.journal = journal
         self.risk = risk
@@ -128,6 +130,7 @@ class Engine:
         self.paper = PaperMatching(self)
         self.recording = Recording(self)
         self.settling = Settling(self)
+        self.second_person = SecondPerson(self, four_eyes_wait)
         self.chain = ChainWatch(self)
         self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
@@ -184,6 +187,7 @@ class Engine:
             for account in shard.entities.values():
                 self.reductions.resume(account)
                 self.live.notice(account.account_id, account)
+        await self.second_person.begin()
         self.history.start(self.journal, count)
         self.chain.start()
         self.tasks = [

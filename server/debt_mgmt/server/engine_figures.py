@@ -206,4 +206,6 @@ def snapshot_of(engine: "Engine") -> MetricsSnapshot:
         drifting_accounts=found.drifting_accounts,
         drifting_figures=found.drifting_figures,
         rate_budget_free_share=rate_budgets(engine),
+        four_eyes=engine.second_person.mode.is_on,
+        changes_waiting=engine.second_person.waiting(),
     )

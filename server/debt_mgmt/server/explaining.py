@@ -84,7 +84,7 @@ async def house_explained(engine: "Engine", row: Row) -> Explained:
     violations = asked.violations if isinstance(asked, e.CommandRefused) else ()
     verdict = "was refused" if violations else "was carried out"
     explanation = Explanation(f"{type(command).__name__} of the house {verdict}.", violations=violations)
-    same = is_same(decision, HOUSE, lambda: decide_house(before, command, decision.first.at))
+    same = is_same(decision, HOUSE, lambda: decide_house(before, command, decision.first.at, decision.first.position))
     return Explained(row, explanation, reproduced=same)
 
 

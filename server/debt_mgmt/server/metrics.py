@@ -68,6 +68,8 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
     drifting_figures: int = 0
     rate_budget_free_share: dict[str, float] = {}
     """By venue."""
+    four_eyes: bool = False
+    changes_waiting: int = 0
 
 
 class EntranceFigures(msgspec.Struct, frozen=True):
@@ -234,6 +236,8 @@ def condition_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
     yield gauge("drifting_figures", "Figures beyond their tolerance of the venue's.", now.drifting_figures)
     words = "Free share of the budget of requests, the scarcest one at each venue."
     yield labelled("rate_budget_free_share", words, now.rate_budget_free_share, "broker")
+    yield gauge("four_eyes", "1 while some accounts need a second person, 0 while one is enough.", now.four_eyes)
+    yield gauge("changes_waiting", "Changes that wait for a second person.", now.changes_waiting)
 
 
 def counted(name: str, words: str, values: dict[str, int], label: str) -> Metric:

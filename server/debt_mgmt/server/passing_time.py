@@ -59,6 +59,7 @@ class PassingTime:
         """Decide now whatever time has brought since the last look."""
         now = self.engine.clock()
         await self.engine.settling.sweep(now)
+        await self.engine.second_person.sweep(now)
         await self.reset(now)
         concerned = [*self.newly_blind(now), *self.newly_unsynced(now), *self.on_a_new_day(now), *self.cooled_down(now)]
         await self.engine.assess(concerned)

@@ -53,6 +53,7 @@ class CallOf:
     """A call as a handler sees it."""
 
     deadline_seconds = None
+    method = "RiskService/Test"
 
     def __init__(self, name: str = "desk") -> None:
         self.actor = Actor(name, "ADMIN", "test")

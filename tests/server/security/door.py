@@ -60,7 +60,7 @@ async def door(
     auth: str = "tokens",
     journal: Journal | None = None,
     clock: Callable[[], datetime] | None = None,
-    **flags: str,
+    **flags: Any,
 ) -> AsyncIterator[Door]:
     """The service with authentication on; the first administrator's token lies in `folder`."""
     given: dict[str, Any] = {name.replace(".", "__"): value for name, value in FREE.items()}

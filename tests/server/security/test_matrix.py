@@ -43,7 +43,8 @@ ROLES = {
     Role.RISK: """
         AccountService/SetDryRun RiskService/SetRiskLimits RiskService/ResumeTrading MarketService/PublishMarks
         RiskService/PutLimitSet RiskService/DeleteLimitSet
-        MarketService/PublishFundingRate AuditService/VerifyAudit
+        MarketService/PublishFundingRate AuditService/VerifyAudit RiskService/ListPendingChanges
+        RiskService/ApproveChange RiskService/RejectChange
     """,
     Role.ADMIN: """
         AccountService/CreateAccount AccountService/CloseAccount MarketService/PutInstrument AccessService/IssueToken

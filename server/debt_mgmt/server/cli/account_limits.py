@@ -8,15 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 import typer
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from debt_mgmt.client import AuditEvent, MarginClient, OrderRate, RiskLimits, RiskLimitsStatus, as_of
 from debt_mgmt.server.cli.audit import actor_name
+from debt_mgmt.server.cli.changes import not_done
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import Exit, Failed
-from debt_mgmt.server.cli.tables import exact, table, violations_table
+from debt_mgmt.server.cli.tables import exact, table
 from debt_mgmt.server.cli.typed import number_of
 from debt_mgmt.server.cli.wording import moment, span, state_text
 
@@ -47,7 +47,7 @@ async def change(client: MarginClient, output: Output, account: str, values: Map
         raise Failed(str(error)) from None
     output.document(outcome=outcome, before=before)
     if not outcome.accepted:
-        output.show(Group(Text("REFUSED", "bold red"), violations_table(outcome.violations)))
+        output.show(not_done(outcome))
         return Exit.REFUSED
     output.show(*differences_shown({"before": before, "now": outcome.limits}))
     return Exit.OK

@@ -10,7 +10,18 @@ from typing import Any
 
 import aiohttp
 
-from debt_mgmt.client import Account, DebtMgmtError, MarginClient, MarginStatus, Mark, SyncStatus, TradingState, errors
+from debt_mgmt.client import (
+    Account,
+    DebtMgmtError,
+    MarginClient,
+    MarginStatus,
+    Mark,
+    Protection,
+    ProtectionStatus,
+    SyncStatus,
+    TradingState,
+    errors,
+)
 from debt_mgmt.client.channel import CA_VARIABLE, CERTIFICATE_VARIABLE, KEY_VARIABLE, credentials_in
 from debt_mgmt.server.cli.accounts import AT_ONCE, statuses
 from debt_mgmt.server.cli.findings import Finding, fine, off, skipped, wrong
@@ -156,19 +167,25 @@ async def protection_findings(client: MarginClient, accounts: Sequence[Account])
     """Each protection that is off, with the accounts that go without it."""
     gate = asyncio.Semaphore(AT_ONCE)
 
-    async def of(account_id: str) -> list[str]:
+    async def of(account_id: str) -> list[tuple[str, str]]:
         async with gate:
             limits = await client.risk_limits(account_id)
-        return [one.protection.value for one in limits.protections if one.off]
+        return [(one.protection.value, why(one)) for one in limits.protections if one.off]
 
     ids = [one.account_id for one in accounts]
-    without: dict[str, list[str]] = {}
+    without: dict[tuple[str, str], list[str]] = {}
     for account_id, names in zip(ids, await asyncio.gather(*map(of, ids)), strict=True):
         for name in names:
             without.setdefault(name, []).append(account_id)
     return [
-        off(name, "of every account" if len(who) == len(ids) else f"of {some(who)}") for name, who in without.items()
+        off(name, ("of every account" if len(who) == len(ids) else f"of {some(who)}") + words)
+        for (name, words), who in without.items()
     ]
+
+
+def why(one: ProtectionStatus) -> str:
+    """Why one person alone is enough, where that is what is off."""
+    return f": {one.note}" if one.protection is Protection.FOUR_EYES else ""
 
 
 async def journal_findings(client: MarginClient) -> list[Finding]:

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from debt_mgmt.client import HaltOutcome, HaltStatus, MarginClient, ResumeOutcome
+from debt_mgmt.server.cli.changes import not_done
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Json, Target, ask
 from debt_mgmt.server.cli.tables import table, violations_table
@@ -116,7 +117,10 @@ def scope_of(
 def told(output: Output, done: str, scope: dict[str, Any], outcome: HaltOutcome | ResumeOutcome) -> Exit:
     output.document(outcome=outcome, scope=scope)
     if not outcome.accepted:
-        output.show(Group(Text("REFUSED", "bold red"), violations_table(outcome.violations)))
+        if isinstance(outcome, ResumeOutcome):
+            output.show(not_done(outcome))
+        else:
+            output.show(Group(Text("REFUSED", "bold red"), violations_table(outcome.violations)))
         return Exit.REFUSED
     style = "bold red" if done == "HALTED" else "bold green"
     output.show(Text.assemble((done, style), f"  {spoken(scope)}: {counted(outcome.account_count, 'account')}"))

@@ -99,7 +99,7 @@ def days_words(days: list[int]) -> str:
 
 def spans_of(part: LimitHours) -> list[tuple[int, int]]:
     """(first minute of the week, minutes) of each day on which the part begins."""
-    begin, until = (minutes_of(text, text) for text in (part.start, part.end))
+    begin, until = (minutes_of(text, text) for text in (part.start_time, part.end_time))
     length = until - begin if until > begin else until + DAY_MINUTES - begin
     return [(DAYS.index(day) * DAY_MINUTES + begin, length) for day in part.days or DAYS]
 

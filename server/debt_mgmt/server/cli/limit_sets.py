@@ -12,7 +12,6 @@ from rich.text import Text
 
 from debt_mgmt.client import (
     AuditEvent,
-    DeleteLimitSetOutcome,
     LimitHours,
     LimitMode,
     LimitSet,
@@ -20,16 +19,16 @@ from debt_mgmt.client import (
     MarginClient,
     NodeLimits,
     ProtectionStatus,
-    PutLimitSetOutcome,
     Scope,
 )
 from debt_mgmt.server.cli.account_limits import NAMES as NAMES_OF_ACCOUNTS
 from debt_mgmt.server.cli.account_limits import NONE, value_of, worded
 from debt_mgmt.server.cli.audit import actor_name
+from debt_mgmt.server.cli.changes import not_done
 from debt_mgmt.server.cli.limit_hours import ALWAYS, DAYS, hours_words
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import Exit, Failed
-from debt_mgmt.server.cli.tables import exact, table, violations_table
+from debt_mgmt.server.cli.tables import exact, table
 from debt_mgmt.server.cli.wording import counted, moment
 
 NAMES = tuple(field.name for field in fields(NodeLimits))
@@ -230,14 +229,6 @@ def unit_of(one: LimitSet, name: str) -> str:
         return one.currency or ""
     units = {"max_leverage": "x", "max_position_quantity": "contracts"}
     return units.get(name, "")
-
-
-def not_done(outcome: PutLimitSetOutcome | DeleteLimitSetOutcome) -> RenderableType:
-    """A refusal, or what to do so that it is done."""
-    if outcome.pending_change_id is None:
-        return Group(Text("REFUSED", "bold red"), violations_table(outcome.violations))
-    waits = Text.assemble(("WAITS FOR A SECOND PERSON", "bold yellow"), f"  change {outcome.pending_change_id}")
-    return Group(waits, *(Text(f"  {one.message}") for one in outcome.violations))
 
 
 # comparing

@@ -19,6 +19,7 @@ from debt_mgmt.client import (
     SyncStatus,
 )
 from debt_mgmt.server.cli import typed
+from debt_mgmt.server.cli.changes import not_done
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, ask
 from debt_mgmt.server.cli.tables import table
@@ -145,13 +146,19 @@ def dry_run(
     if switch not in ("on", "off"):
         raise typer.BadParameter(f"{switch!r} is neither on nor off")
 
-    async def work(client: MarginClient) -> None:
-        found = (await client.set_dry_run(account, switch == "on", reason=reason)).raise_if_refused()
+    async def work(client: MarginClient) -> Exit:
+        found = await client.set_dry_run(account, switch == "on", reason=reason)
+        if found.pending_change_id is not None:
+            output.document(outcome=found)
+            output.show(not_done(found))
+            return Exit.REFUSED
+        found.raise_if_refused()
         output.document(account=found.account)
         if found.account.dry_run:
             output.show(Text(f"dry run: orders of {account} are recorded and none is sent", "yellow"))
         else:
             output.show(Text(f"orders of {account} are sent to {found.account.broker} from now on", "bold"))
+        return Exit.OK
 
     ask(output, target, work)
 

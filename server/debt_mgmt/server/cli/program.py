@@ -3,7 +3,7 @@
 import typer
 
 from debt_mgmt.client.channel import version
-from debt_mgmt.server.cli import alerts, audit, limits, orders, token
+from debt_mgmt.server.cli import alerts, audit, changes, limits, orders, token
 from debt_mgmt.server.cli.accounts import accounts, positions, status
 from debt_mgmt.server.cli.backup import backup, restore
 from debt_mgmt.server.cli.check import InOrder, check_order, what_if
@@ -63,6 +63,7 @@ app.command(rich_help_panel=WATCH_OVER)(resume)
 app.command(rich_help_panel=WATCH_OVER)(halts)
 app.command(rich_help_panel=WATCH_OVER)(drill)
 app.add_typer(limits.app, name="limits", rich_help_panel=WATCH_OVER)
+app.add_typer(changes.app, name="changes", rich_help_panel=WATCH_OVER)
 app.add_typer(token.app, name="token", rich_help_panel=WATCH_OVER)
 app.command("check-order", rich_help_panel=ASK)(check_order)
 app.command("what-if", cls=InOrder, rich_help_panel=ASK)(what_if)

@@ -15,6 +15,7 @@ from debt_mgmt.server.brokers.profiles import PROFILES
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, opening, reading, verdict
 from debt_mgmt.server.rpc.brokers import BROKERS, PAPER, broker_message
+from debt_mgmt.server.rpc.changes import verdict_of_account
 from debt_mgmt.server.rpc.differences import differences
 from debt_mgmt.server.rpc.names import (
     ENVIRONMENT,
@@ -45,6 +46,7 @@ class AccountService:
         engine = self.engine
         command, request_id = read_creation(request)
         if command.environment is not Environment.SANDBOX and command.account_id not in engine.home:
+            engine.second_person.check_opening(command)
             engine.live.refuse_opening(command.broker, command.environment)
         committed = await engine.submit(
             command.account_id, command, request_id=request_id, actor=call.actor, owner=command.owner
@@ -137,7 +139,7 @@ class AccountService:
         command = c.SetDryRun(request.dry_run, reason)
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetDryRunResponse(
-            **verdict(engine, account_id, committed),
+            **await verdict_of_account(engine, call, account_id, command, request_id, committed),
             account=account_message(engine, account, position=committed.last_position),
         )
 

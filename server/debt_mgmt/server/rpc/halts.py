@@ -15,7 +15,8 @@ from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.digests import digest_of
 from debt_mgmt.server.rpc import convert
-from debt_mgmt.server.rpc.answers import judged, opening, reading, verdict
+from debt_mgmt.server.rpc.answers import reading
+from debt_mgmt.server.rpc.changes import verdict_of_account, verdict_of_house
 from debt_mgmt.server.rpc.pages import Cursor, moment, page_of
 from debt_mgmt.server.rpc.validate import Reader, venue_of
 from debt_mgmt.v1 import risk_service_pb2 as wire
@@ -51,8 +52,7 @@ class Halts:
         self, request: wire.HaltTradingRequest | wire.ResumeTradingRequest, call: "Call"
     ) -> dict[str, Any]:
         """Halt or resume at a node: the fields of the answer."""
-        asked = self.asked_for(request, call.actor)
-        return await self.carry_out(asked, call.actor)
+        return await self.carry_out(self.asked_for(request, call.actor), call)
 
     def asked_for(self, request: wire.HaltTradingRequest | wire.ResumeTradingRequest, actor: Actor) -> Asked:
         """What is asked for, by somebody who may ask for it. Raises Fault where they may not."""
@@ -100,8 +100,8 @@ class Halts:
         symbol = read.symbol(node.symbol, "node.symbol") if node.symbol else ""
         return Scope("" if account_id else owner, account_id, strategy, symbol)
 
-    async def carry_out(self, asked: Asked, actor: Actor) -> dict[str, Any]:
-        engine, scope, command = self.engine, asked.scope, asked.command
+    async def carry_out(self, asked: Asked, call: "Call") -> dict[str, Any]:
+        engine, actor, scope, command = self.engine, call.actor, asked.scope, asked.command
         digest = digest_of(command)
         if isinstance(command, c.HaltTrading | c.HaltHouse):
             command = msgspec.structs.replace(command, by=actor.name)
@@ -109,7 +109,8 @@ class Halts:
             committed = await engine.submit(
                 scope.account_id, command, request_id=asked.request_id, actor=actor, digest=digest
             )
-            return {**verdict(engine, scope.account_id, committed), "account_count": 1}
+            answer = await verdict_of_account(engine, call, scope.account_id, command, asked.request_id, committed)
+            return {**answer, "account_count": 1}
         if isinstance(command, c.HaltHouse) and scope.account_id and scope.symbol:
             account = engine.account(scope.account_id)
             if account.sync is not None:
@@ -117,10 +118,14 @@ class Halts:
         request_id = asked.request_id  # of a limited caller it is apart: whether others used it is not for them to know
         if actor.accounts is not None:
             request_id = f"{scope.account_id}|{request_id}"
-        decided = await engine.submit_house(command, request_id=request_id, actor=actor, digest=digest)
+        if isinstance(command, c.HaltHouse):
+            decided = await engine.submit_house(command, request_id=request_id, actor=actor, digest=digest)
+        else:
+            decided = await engine.second_person.ask(
+                command, scope, method=call.method, request_id=request_id, actor=actor
+            )
         return {
-            **opening((0, decided.last_position), decided),
-            **judged(decided.events),
+            **verdict_of_house(decided),
             "account_count": sum(1 for one in accounts_at(engine, scope, decided.at)),
         }
 

@@ -119,14 +119,14 @@ def read_hours(read: Reader, message: wire.LimitHours, path: str) -> Hours:
             days.add(DAY_NAMES.index(name))
         else:
             read.problem(f"{path}.days[{index}]", f"must be one of {', '.join(DAY_NAMES)}")
-    if TIME_OF_DAY(message.start) is None:
-        read.problem(f"{path}.start", "must be a time of day as HH:MM")
-    if TIME_OF_DAY(message.end) is None and message.end != END_OF_DAY:
-        read.problem(f"{path}.end", "must be a time of day as HH:MM, or 24:00")
+    if TIME_OF_DAY(message.start_time) is None:
+        read.problem(f"{path}.start_time", "must be a time of day as HH:MM")
+    if TIME_OF_DAY(message.end_time) is None and message.end_time != END_OF_DAY:
+        read.problem(f"{path}.end_time", "must be a time of day as HH:MM, or 24:00")
     zone = message.time_zone or "UTC"
     if not is_zone(zone):
         read.problem(f"{path}.time_zone", "must be an IANA name such as Europe/Zurich")
-    return Hours(start=message.start, end=message.end, days=tuple(sorted(days)), zone=zone)
+    return Hours(start=message.start_time, end=message.end_time, days=tuple(sorted(days)), zone=zone)
 
 
 def is_zone(name: str) -> bool:
@@ -161,7 +161,10 @@ def limit_set_message(one: LimitSet) -> wire.LimitSet:
         limits=limits_message(one.limits),
         hours=[
             wire.LimitHours(
-                days=[DAY_NAMES[day] for day in part.days], start=part.start, end=part.end, time_zone=part.zone
+                days=[DAY_NAMES[day] for day in part.days],
+                start_time=part.start,
+                end_time=part.end,
+                time_zone=part.zone,
             )
             for part in one.hours
         ],

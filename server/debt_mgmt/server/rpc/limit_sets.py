@@ -7,7 +7,8 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.limit_sets import LimitSet
 from debt_mgmt.core.scope import HOUSE, Scope
 from debt_mgmt.server.actor import Actor
-from debt_mgmt.server.rpc.answers import judged, opening, reading
+from debt_mgmt.server.rpc.answers import reading
+from debt_mgmt.server.rpc.changes import verdict_of_house
 from debt_mgmt.server.rpc.leverage import instrument_of
 from debt_mgmt.server.rpc.limit_set_messages import read_limit_set, read_scope, status_message
 from debt_mgmt.server.rpc.pages import Cursor, page_of
@@ -50,12 +51,13 @@ class LimitSets:
         limit_set = read_limit_set(read, request.limit_set)
         read.done()
         check_node(engine, limit_set.scope, call.actor)
-        committed = await engine.submit_house(c.PutLimitSet(limit_set), request_id=request_id, actor=call.actor)
+        committed = await engine.second_person.ask(
+            c.PutLimitSet(limit_set), limit_set.scope, method=call.method, request_id=request_id, actor=call.actor
+        )
         put = next((event.limit_set for event in committed.events if isinstance(event, e.LimitSetPut)), None)
         left = put or engine.house.limit_sets.get(limit_set.key)
         return wire.PutLimitSetResponse(
-            **opening((0, committed.last_position), committed),
-            **judged(committed.events),
+            **verdict_of_house(committed),
             limit_set=None if left is None else status_message(engine, left, call.actor),
         )
 
@@ -68,10 +70,10 @@ class LimitSets:
         read.done()
         check_may_change(scope, call.actor)
         command = c.DeleteLimitSet(scope, name, reason)
-        committed = await engine.submit_house(command, request_id=request_id, actor=call.actor)
-        return wire.DeleteLimitSetResponse(
-            **opening((0, committed.last_position), committed), **judged(committed.events)
+        committed = await engine.second_person.ask(
+            command, scope, method=call.method, request_id=request_id, actor=call.actor
         )
+        return wire.DeleteLimitSetResponse(**verdict_of_house(committed))
 
 
 def place_of(one: LimitSet) -> Cursor:

@@ -9,6 +9,7 @@ from debt_mgmt.core.check import order_window, seconds
 from debt_mgmt.core.exposure import exposure_without
 from debt_mgmt.core.limits import worth
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required, text
+from debt_mgmt.core.settings import FourEyes
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.leverage import account_cap
@@ -56,6 +57,7 @@ def protections(view: AccountView) -> list[wire.ProtectionStatus]:
         order_rate(view),
         forced_liquidation(view),
         price_age(view),
+        four_eyes(view),
     ]
 
 
@@ -171,6 +173,22 @@ def price_age(view: AccountView) -> wire.ProtectionStatus:
         return status(wire.PROTECTION_PRICE_AGE, limit, ZERO, note="in seconds; no price is needed")
     age = max(ZERO, seconds(view.world.at - oldest.received_at))
     return status(wire.PROTECTION_PRICE_AGE, limit, age, subject=oldest.symbol, note="in seconds")
+
+
+def four_eyes(view: AccountView) -> wire.ProtectionStatus:
+    """Whether a second person is needed for what takes protection away from this account."""
+    mode, environment = view.world.settings.second_person, view.account.environment
+    if mode.concerns(environment):
+        note = "a second person approves the end of a halt, a raised limit and the end of dry run"
+        return wire.ProtectionStatus(protection=wire.PROTECTION_FOUR_EYES, note=note)
+    return status(wire.PROTECTION_FOUR_EYES, None, None, note=ONE_PERSON[mode])
+
+
+ONE_PERSON = {
+    FourEyes.UNAUTHENTICATED: "callers are not authenticated, so nobody can be told from anybody: set server.auth",
+    FourEyes.OFF: "risk_settings.four_eyes is off",
+    FourEyes.LIVE: "risk_settings.four_eyes is live, and this account is not",
+}
 
 
 def breakers(view: AccountView) -> list[wire.BreakerStatus]:

@@ -14,7 +14,7 @@ from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import Actor
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import carried_out, reading, verdict
-from debt_mgmt.server.rpc.changes import Changes
+from debt_mgmt.server.rpc.changes import Changes, verdict_of_account
 from debt_mgmt.server.rpc.halts import Halts, partly_halted
 from debt_mgmt.server.rpc.limit_sets import LimitSets
 from debt_mgmt.server.rpc.names import ALERT_KIND, SEVERITY, TRADING_STATE
@@ -71,7 +71,7 @@ class RiskService(LimitSets, Halts, Changes):
         read.done()
         committed, account = await carried_out(engine, account_id, command, request_id=request_id, actor=call.actor)
         return wire.SetRiskLimitsResponse(
-            **verdict(engine, account_id, committed),
+            **await verdict_of_account(engine, call, account_id, command, request_id, committed),
             limits=limits_in_force(account, AccountView(account, engine.world())),
         )
 
