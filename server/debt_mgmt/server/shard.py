@@ -179,6 +179,11 @@ class Shard(Generic[Entity, Command, Event]):
         return self._state.head
 
     @property
+    def newest_at(self) -> datetime:
+        """The time of the last committed row."""
+        return self._state.at
+
+    @property
     def waiting(self) -> int:
         """Commands that wait to be decided."""
         return len(self._queue)
