@@ -26,7 +26,7 @@ demo: $(READY) ## tell the whole story of one account in under a minute, from a 
 test: $(READY) ## run every test; some of them: make test ARGS='-k leverage'
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-fuzz: $(READY) ## send 100,000 mutated requests and break 10,000 connections; shorter: make fuzz ARGS='--requests 5000'
+fuzz: $(READY) ## send 100,000 mutated requests and break 10,000 connections, then the same over HTTP; shorter: make fuzz ARGS='--requests 5000'
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 faults: $(READY) ## take the database away for a minute while callers go on: stopped, frozen, its disk full

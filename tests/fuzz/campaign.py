@@ -55,6 +55,9 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     """What must not be: bugs of the service, internals in its words, an honest caller who was not served."""
     connections: int = 0
+    http_requests: int = 0
+    http_codes: Counter[str] = field(default_factory=Counter)
+    """By number; `none` where nothing was answered."""
     honest_calls: int = 0
     honest_slowest_seconds: float = 0.0
     slowest_seconds: float = 0.0

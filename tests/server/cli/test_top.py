@@ -124,9 +124,18 @@ def test_keys_choose_explain_and_quit() -> None:
     assert shown.press("q") == Wish(Act.QUIT)
 
 
-def test_an_empty_board_halts_and_explains_nothing() -> None:
+def test_alerts_of_the_chosen_account_are_acknowledged_by_a_key_that_the_last_line_tells() -> None:
+    shown = board()
+    shown.press("down")
+    assert shown.press("a") == Wish(Act.ACKNOWLEDGE, "high")
+    assert "a acknowledge" in picture(shown, width=80).splitlines()[-1]
+    shown.press("h")
+    assert shown.press("a") is None, "it is no yes to a halt"
+
+
+def test_an_empty_board_halts_explains_and_acknowledges_nothing() -> None:
     empty = TopBoard("nowhere")
-    assert [empty.press(key) for key in ("h", "e", "y", "down")] == [None] * 4
+    assert [empty.press(key) for key in ("h", "e", "a", "y", "down")] == [None] * 5
     assert "connecting" in picture(empty)
 
 
@@ -165,7 +174,7 @@ def test_where_no_terminal_is_the_board_is_printed_once(service: Service) -> Non
     assert [one["account_id"] for one in asked(service, "top")["accounts"]] == ["demo"]
 
 
-def test_a_session_in_a_terminal_halts_explains_and_quits(service: Service) -> None:
+def test_a_session_in_a_terminal_halts_explains_acknowledges_and_quits(service: Service) -> None:
     import fcntl
     import termios
 
@@ -184,6 +193,13 @@ def test_a_session_in_a_terminal_halts_explains_and_quits(service: Service) -> N
         assert asked(service, "status", "demo")["status"]["trading_state"] == "HALTED"
         os.write(ours, b"e")
         seen(ours, "debt-mgmt why")
+        waiting = len(asked(service, "alerts", "list", "--account", "demo")["alerts"])
+        assert waiting, "the halt has raised one"
+        os.write(ours, b"a")
+        seen(ours, "demo acknowledged")
+        assert asked(service, "alerts", "list", "--account", "demo")["alerts"] == []
+        os.write(ours, b"a")
+        seen(ours, "no alert that waits")
         os.write(ours, b"q")
         deadline = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < deadline:

@@ -30,6 +30,7 @@ EXPLAINED_SHARE = 2
 class Act(Enum):
     HALT = "halt"
     EXPLAIN = "explain"
+    ACKNOWLEDGE = "acknowledge"
     QUIT = "quit"
 
 
@@ -83,6 +84,8 @@ class TopBoard(Board):
                 self.asking = self.current()
             case "e" if self.current():
                 return Wish(Act.EXPLAIN, self.current())
+            case "a" if self.current():
+                return Wish(Act.ACKNOWLEDGE, self.current())
         return None
 
     def current(self) -> str:
@@ -132,7 +135,7 @@ class TopBoard(Board):
             return Text(
                 f"halt {self.asking}? It takes no new risk until it is resumed.  y yes, any other key no", "bold red"
             )
-        keys = Text("↑↓ choose  h halt  e explain  esc close  q quit", "reverse dim")
+        keys = Text("↑↓ choose  h halt  e explain  a acknowledge  esc close  q quit", "reverse dim")
         return Text.assemble(keys, "  ", self.said)
 
     def accounts_table(self, rows: Sequence[MarginStatus], width: int) -> Table:
