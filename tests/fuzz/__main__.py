@@ -5,8 +5,8 @@ import asyncio
 import sys
 
 from tests.durability.program import running
-from tests.fuzz.campaign import Findings, campaign, resident_bytes
-from tests.fuzz.http_campaign import attack_http, http_port
+from tests.fuzz.campaign import Findings, campaign
+from tests.fuzz.http_campaign import http_campaign
 from tests.server.journal.places import open_place
 
 
@@ -20,8 +20,7 @@ async def attack(seed: int, requests: int, connections: int, http_requests: int)
         async with running(place / "data") as program:
             findings = await campaign(program.target, program.pid, seed, requests, connections, tell)
             tell(f"now {http_requests} requests over HTTP")
-            await attack_http(http_port(program), program.pid, seed, http_requests, findings)
-            findings.memory.append(resident_bytes(program.pid))
+            await http_campaign(program, seed, http_requests, findings)
             if program.child.poll() is not None:
                 findings.tell(f"the service ended with status {program.child.returncode}")
             logged = [line for line in program.log.splitlines() if "Traceback" in line]

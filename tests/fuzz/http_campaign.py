@@ -52,7 +52,9 @@ def judge(number: int, kind: str, sent: bytes, said: bytes, findings: Findings) 
     findings.http_codes.update(codes)
     findings.http_requests += 1
     text = said.decode("latin-1")
-    leaked = None if "<!doctype html>" in text.lower() else INTERNALS.search(text) or OF_THE_LIBRARY.search(text)
+    leaked = OF_THE_LIBRARY.search(text.partition("\r\n\r\n")[0])
+    if not leaked and set(codes) != {"200"}:  # what was asked for may tell an administrator of settings and files
+        leaked = INTERNALS.search(text) or OF_THE_LIBRARY.search(text)
     bad = [code for code in codes if code.startswith("5") and code not in MEANT]
     mute = codes == ["none"] and kind not in UNFINISHED
     if bad or leaked or mute:
@@ -107,13 +109,13 @@ def http_port(program: Program) -> int:
     return int(said["http"].rpartition(":")[2])
 
 
-async def http_campaign(program: Program, seed: int, requests: int) -> Findings:
-    """The attack against a running service, while an honest caller goes on."""
-    findings = Findings()
+async def http_campaign(program: Program, seed: int, requests: int, findings: Findings | None = None) -> Findings:
+    """The attack against a running service, while an honest caller goes on; what is found is added to `findings`."""
+    findings = findings or Findings()
     began = time.perf_counter()
     await furnish(program.target)
-    async with honest_caller(program.target, findings):
+    async with honest_caller(program.target, findings, "honest-over-http"):
         await attack_http(http_port(program), program.pid, seed, requests, findings)
         findings.memory.append(resident_bytes(program.pid))
-    findings.seconds = time.perf_counter() - began
+    findings.seconds += time.perf_counter() - began
     return findings

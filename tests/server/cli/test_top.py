@@ -76,6 +76,15 @@ def test_a_narrow_terminal_shows_what_matters() -> None:
     assert order("\n".join(lines)) == BY_DANGER
 
 
+@pytest.mark.parametrize("width", [80, 90, 100, 109, 110, 119, 120, 200])
+def test_an_account_takes_one_line_however_wide_the_terminal_is(width: int) -> None:
+    lines = picture(board(), width=width).splitlines()
+    first = next(number for number, line in enumerate(lines) if " edge " in line)
+    shown = lines[first : first + len(ACCOUNTS)]
+    assert [name for line, name in zip(shown, BY_DANGER, strict=True) if f" {name} " in line] == BY_DANGER
+    assert "LIQUIDATING" in shown[0]
+
+
 def test_ages_grow_while_nothing_is_heard() -> None:
     clock = Clock()
     shown = board(status("calm", marks=(replace(MARK, age=timedelta(seconds=1)),)), clock=clock)
@@ -170,7 +179,7 @@ def service() -> Iterator[Service]:
 
 def test_where_no_terminal_is_the_board_is_printed_once(service: Service) -> None:
     done = run(service, "top")
-    assert done.returncode == 0 and "demo" in done.stdout and "data age" in done.stdout
+    assert done.returncode == 0 and "demo" in done.stdout and " age" in done.stdout
     assert [one["account_id"] for one in asked(service, "top")["accounts"]] == ["demo"]
 
 

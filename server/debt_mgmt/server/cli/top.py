@@ -36,7 +36,10 @@ def top(
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """Show every account live, the nearest to the edge first. Keys: arrows choose, h halts, e explains, a acknowledges, q quits."""
+    """Show every account live, the nearest to the edge first.
+
+    Keys: arrows choose, h halts, e explains, a acknowledges the alerts, q quits.
+    """
     output = Output(as_json)
 
     async def work(client: MarginClient) -> Exit:
