@@ -86,7 +86,7 @@ async def exchanged(port: int, sent: bytes, kind: str) -> bytes:
             drain.cancel()
             await asyncio.gather(drain, return_exceptions=True)
     finally:
-        if len(sent) % 3 == 0 or writer.transport.get_write_buffer_size():  # type: ignore[attr-defined]
+        if len(sent) % 3 == 0 or writer.transport.get_write_buffer_size():
             writer.transport.abort()
         writer.close()
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ TROUBLE_CHARACTERS_MOST = 200
 def unprotected(engine: "Engine") -> list[str]:
     """Why accounts are not protected; empty when they are."""
     reasons = [f"no fresh price for {symbol}" for symbol in sorted(engine.time.blind) if engine.screen.holders(symbol)]
-    shards = [engine.house_shard, *engine.shards.values()]
+    shards: list[Shard[Any, Any, Any]] = [engine.house_shard, *engine.shards.values()]
     reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in shards if shard.halted]
     stuck = max(shards, key=lambda shard: shard.stuck_seconds)
     if stuck.stuck_seconds >= STUCK_SECONDS:
@@ -34,4 +34,5 @@ def why(shard: "Shard[Any, Any, Any]") -> str:
 
 def ailments(engine: "Engine") -> list[str]:
     """What is wrong with the clock."""
-    return engine.clock_watch.problems(max(shard.newest_at for shard in (engine.house_shard, *engine.shards.values())))
+    newest = max(shard.newest_at for shard in engine.shards.values())
+    return engine.clock_watch.problems(max(newest, engine.house_shard.newest_at))

@@ -22,7 +22,8 @@ class HttpProtocol(web.RequestHandler):
     """One connection."""
 
     def __init__(self, server: web.Server, loop: Any) -> None:
-        super().__init__(server, loop=loop, access_log=None, keepalive_timeout=IDLE_SECONDS, auto_decompress=False)
+        more: dict[str, Any] = {"access_log": None}
+        super().__init__(server, loop=loop, keepalive_timeout=IDLE_SECONDS, auto_decompress=False, **more)
 
     def log_exception(self, *words: Any, **more: Any) -> None:
         """What the library could not make sense of is no fault of the service, and no page of the log."""
