@@ -11,7 +11,7 @@ WORKERS ?= 2
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test fuzz storm sbom check format-check lint types imports contract pages bench format generate clean
+.PHONY: help run demo test fuzz faults storm sbom check format-check lint types imports contract pages bench format generate clean
 
 help: ## list the tasks
 	@echo 'make TASK, where TASK is one of'
@@ -26,8 +26,11 @@ demo: $(READY) ## tell the whole story of one account in under a minute, from a 
 test: $(READY) ## run every test; some of them: make test ARGS='-k leverage'
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-fuzz: $(READY) ## send 100,000 mutated requests and break 10,000 connections; shorter: make fuzz ARGS='--requests 5000'
+fuzz: $(READY) ## send 100,000 mutated requests and break 10,000 connections, then the same over HTTP; shorter: make fuzz ARGS='--requests 5000'
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+faults: $(READY) ## take the database away for a minute while callers go on: stopped, frozen, its disk full
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 storm: $(READY) ## open 5,000 idle watchers, cut them all off, let them come back at once; then stall one
 	@$(BIN)/python -m tests.storm $(ARGS)

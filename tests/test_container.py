@@ -19,6 +19,10 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 PROGRAM = SERVICES["debt-mgmt"]
 GIVEN = re.compile(r"\$\{(\w+):\?[^}]+\}")
 """A value that whoever starts it must give."""
+KEYS = {
+    "build", "cap_drop", "command", "configs", "depends_on", "environment", "healthcheck", "image", "init",
+    "network_mode", "ports", "read_only", "restart", "security_opt", "stop_grace_period", "tmpfs", "user", "volumes",
+}  # fmt: skip
 
 
 def lines(word: str) -> list[str]:
@@ -119,3 +123,30 @@ def test_prometheus_finds_the_service_and_grafana_finds_both() -> None:
     (boards,) = yaml.safe_load(COMPOSE["configs"]["grafana-boards"]["content"])["providers"]
     assert f"./grafana:{boards['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
     assert list((DEPLOY / "grafana").glob("*.json"))
+
+
+def test_prometheus_tells_alertmanager_which_has_its_example() -> None:
+    prometheus, alertmanager = SERVICES["prometheus"], SERVICES["alertmanager"]
+    read = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
+    (target,) = read["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    words = " ".join(alertmanager["command"])
+    port = re.findall(r"--web.listen-address=0.0.0.0:(\d+)", words)[0]
+    assert alertmanager["network_mode"] == prometheus["network_mode"]
+    assert target == f"localhost:{port}"
+    assert f"127.0.0.1:{port}:{port}" in PROGRAM["ports"]
+    folder, file = re.findall(r"--config.file=(\S+)/(\S+?)(?: |$)", words)[0]
+    assert f"./alertmanager:{folder}:ro" in alertmanager["volumes"]
+    assert yaml.safe_load((DEPLOY / "alertmanager" / file).read_text())["route"]["receiver"]
+    state = re.findall(r"--storage.path=(\S+)", words)[0]
+    assert f"alerts:{state}" in alertmanager["volumes"], "what is silenced outlives a restart"
+
+
+def test_every_service_is_written_with_keys_that_compose_knows() -> None:
+    for name, one in SERVICES.items():
+        assert set(one) <= KEYS, name
+        assert ("image" in one) and one["image"].rpartition(":")[2] != "latest"
+        assert not ("ports" in one and "network_mode" in one), (
+            f"{name} has the network of another: its ports stand there"
+        )
+        assert all(name in SERVICES for name in one.get("depends_on", []))
+    assert set(COMPOSE) <= {"name", "services", "configs", "volumes"}

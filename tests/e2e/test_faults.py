@@ -7,11 +7,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from debt_mgmt.client import AssetAmount, MarginClient, RetryPolicy, tls_credentials
 from debt_mgmt.client.errors import Unavailable
+from debt_mgmt.server import app
+from debt_mgmt.server.cli import doctor_here
+from debt_mgmt.server.cli.doctor_service import health_findings
+from debt_mgmt.server.cli.findings import State
+from debt_mgmt.server.clock_watch import ClockWatch
+from debt_mgmt.server.config import read_settings
+from debt_mgmt.server.configuration_watch import ConfigurationWatch
 from debt_mgmt.server.journal.journal import AppendAmbiguous, Row, verify
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.v1 import fund_service_pb2
@@ -165,3 +174,85 @@ async def test_a_broken_configuration_stops_the_start_with_its_reasons_and_harms
         await broken.clear_away()
     async with running(place) as program:
         assert await wallet(program) == "25"
+
+
+# what health, metrics and the doctor say of it
+
+
+async def told(running_service: app.RunningService) -> tuple[list[str], dict[str, float]]:
+    """The findings of the doctor about a running service, and its metrics by name."""
+    http = f"http://127.0.0.1:{running_service.metrics_port}"
+    named = [one.words for one in await health_findings(http) if one.state is State.WRONG]
+    async with aiohttp.ClientSession() as session, session.get(f"{http}/metrics") as answer:
+        families = text_string_to_metric_families(await answer.text())
+    return named, {sample.name: sample.value for family in families for sample in family.samples}
+
+
+@pytest.mark.parametrize("seconds", [7200.0, -7200.0])
+async def test_a_stepped_clock_is_told(seconds: float) -> None:
+    clock, steady = Clock(), [100.0]
+    async with service(clock=clock) as desk:
+        name = await open_fresh(desk)
+        watch = desk.engine.clock_watch = ClockWatch(clock, lambda: steady[0])
+        clock.advance(seconds=1)
+        steady[0] += 1
+        watch.look()
+        named, metrics = await told(desk.running)
+        assert named == [] and metrics["debt_mgmt_clock_steps_total"] == 0
+        clock.advance(seconds=seconds + 1)
+        steady[0] += 1
+        watch.look()
+        assert (await desk.funds.Deposit(deposit(name, 1))).accepted
+        named, metrics = await told(desk.running)
+        assert f"the clock was stepped by {seconds:+.1f} s" in named[0]
+        assert metrics["debt_mgmt_clock_steps_total"] == 1
+        assert (metrics["debt_mgmt_clock_behind_seconds"] > 7000) == (seconds < 0)
+        assert any("times stand still" in words for words in named) == (seconds < 0)
+        clock.advance(seconds=max(0.0, -seconds) + 10)
+        steady[0] += 3601
+        named, metrics = await told(desk.running)
+        assert named == [] and metrics["debt_mgmt_clock_behind_seconds"] == 0
+        assert (await desk.status(name)).wallet_balance == "10001"
+
+
+async def test_an_expired_certificate_shows_in_metrics_and_the_doctor(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("service", ends_in=-timedelta(hours=1))
+    given = {"server__tls__certificate": str(certificate), "server__tls__key": str(key)}
+    async with served(tmp_path, **given) as running_service:
+        assert running_service.entrance.figures(0).problems == 1
+        found = doctor_here.certificate(certificate, key, None, running_service.engine.clock())
+        assert found.state is State.WRONG and "expired at" in found.words
+        certificates = running_service.entrance.certificates
+        assert certificates is not None
+        key.write_text("no key")
+        certificates.reload()
+        assert running_service.entrance.figures(0).problems == 2
+        authority.issue("service", ends_in=timedelta(days=60))
+        certificates.reload()
+        assert running_service.entrance.figures(0).problems == 0
+        found = doctor_here.certificate(certificate, key, None, running_service.engine.clock())
+        assert found.state is State.OK
+
+
+async def test_a_configuration_that_is_broken_while_the_service_runs_is_told_before_the_next_start(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("risk_settings:\n  liquidation_threshold: 0.8\n")
+    flags = {"server.address": "127.0.0.1:0", "server.metrics_port": "0"}
+    settings, journal = read_settings(file, environment={}, flags=flags), MemoryJournal()
+    running_service = await app.start(settings, journal=journal, configuration=ConfigurationWatch(file, flags))
+    try:
+        assert (await told(running_service))[0] == []
+        file.write_text("risk_settings:\n  liquidation_threshold: 0.95\n  max_levrage: 3\n")
+        named, metrics = await told(running_service)
+        assert metrics["debt_mgmt_configuration_problems"] == len(named) > 1
+        assert any("next start would be refused" in words and "max_leverage" in words for words in named)
+        assert running_service.engine.risk.liquidation_threshold == Decimal("0.8"), "what was read at the start holds"
+        file.unlink()
+        assert (await told(running_service))[1]["debt_mgmt_configuration_problems"] == 1
+        file.write_text("risk_settings:\n  liquidation_threshold: 0.8\n")
+        assert (await told(running_service))[0] == []
+    finally:
+        await running_service.stop()

@@ -55,6 +55,9 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
     """What must not be: bugs of the service, internals in its words, an honest caller who was not served."""
     connections: int = 0
+    http_requests: int = 0
+    http_codes: Counter[str] = field(default_factory=Counter)
+    """By number; `none` where nothing was answered."""
     honest_calls: int = 0
     honest_slowest_seconds: float = 0.0
     slowest_seconds: float = 0.0
@@ -127,7 +130,7 @@ async def called(channel: grpc.aio.Channel, one: Attempt) -> None:
 
 
 @asynccontextmanager
-async def honest_caller(target: str, findings: Findings) -> AsyncIterator[None]:
+async def honest_caller(target: str, findings: Findings, name: str = HONEST) -> AsyncIterator[None]:
     """Meanwhile somebody deposits 1 again and again, each counted exactly once, and on a connection of his own."""
     async with grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         accounts: Any = account_service_pb2_grpc.AccountServiceStub(channel)
@@ -135,7 +138,7 @@ async def honest_caller(target: str, findings: Findings) -> AsyncIterator[None]:
         begin = types_pb2.AssetAmount(asset="USDT", amount="0.5")
         await accounts.CreateAccount(
             account_service_pb2.CreateAccountRequest(
-                request_id="honest-0", account_id=HONEST, owner=HONEST, currency="USDT", initial_deposit=begin
+                request_id="honest-0", account_id=name, owner=name, currency="USDT", initial_deposit=begin
             )
         )
         over = asyncio.Event()
@@ -148,7 +151,7 @@ async def honest_caller(target: str, findings: Findings) -> AsyncIterator[None]:
                 try:
                     answer = await funds.Deposit(
                         fund_service_pb2.DepositRequest(
-                            request_id=f"honest-{number}", account_id=HONEST, asset="USDT", amount="1"
+                            request_id=f"honest-{number}", account_id=name, asset="USDT", amount="1"
                         ),
                         timeout=HONEST_SECONDS,
                     )
@@ -159,7 +162,7 @@ async def honest_caller(target: str, findings: Findings) -> AsyncIterator[None]:
                     return
                 took = time.perf_counter() - started
                 findings.honest_slowest_seconds = max(findings.honest_slowest_seconds, took)
-                findings.honest_calls = number
+                findings.honest_calls += 1
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), HONEST_PAUSE_SECONDS)
 

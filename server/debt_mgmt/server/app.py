@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import grpc
+import msgspec
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -27,11 +28,12 @@ from debt_mgmt.server.brokers.broker import Broker
 from debt_mgmt.server.brokers.paper import PaperBroker
 from debt_mgmt.server.config import Settings, Weekday, tiered_rule
 from debt_mgmt.server.configuration_record import recorded
+from debt_mgmt.server.configuration_watch import ConfigurationWatch
 from debt_mgmt.server.demo import DemoMarket
 from debt_mgmt.server.engine import Engine, utc_now
 from debt_mgmt.server.history import FundHistory
 from debt_mgmt.server.history_store import PostgresHistory
-from debt_mgmt.server.http import HttpServer
+from debt_mgmt.server.http import Health, HttpServer
 from debt_mgmt.server.journal.journal import Journal, JournalUnavailable
 from debt_mgmt.server.journal.postgres_journal import PostgresJournal
 from debt_mgmt.server.live.accounts import LiveAccounts
@@ -120,15 +122,17 @@ async def start(
     demo: bool = False,
     venues: Venues | None = None,
     pace: Pace = Pace(),  # noqa: B008
+    configuration: ConfigurationWatch | None = None,
 ) -> RunningService:
     """Start the service: journal, engine, gRPC, HTTP; with `demo`, an account on a simulated market too.
 
     A `journal` given is used and not closed, `venues` take the place of the configured exchanges. Whatever was started
-    is stopped again if a later part fails.
+    is stopped again if a later part fails. `configuration` is the file that the settings are from.
     """
+    configuration = configuration or ConfigurationWatch(None, {})
     closers = contextlib.AsyncExitStack()
     try:
-        return await started(settings, journal, clock or utc_now, demo, venues, pace, closers)
+        return await started(settings, journal, clock or utc_now, demo, venues, pace, closers, configuration)
     except BaseException:
         await closers.aclose()
         raise
@@ -142,6 +146,7 @@ async def started(
     venues: Venues | None,
     pace: Pace,
     closers: contextlib.AsyncExitStack,
+    configuration: ConfigurationWatch,
 ) -> RunningService:
     history: FundHistory | None = None
     if journal is None:
@@ -198,7 +203,7 @@ async def started(
         settings.server.host,
         settings.server.metrics_port,
         metrics,
-        lambda: notifier.seen(engine.health()),
+        lambda: notifier.seen(warned(engine.health(), [*entrance.problems(), *configuration.warnings()])),
         [*gateway.routes(), *ShortPaths(gateway, engine).routes(), *Board().routes()],
         entrance.certificates.of_http() if entrance.certificates is not None else None,
         gateway.keep_out,
@@ -210,7 +215,7 @@ async def started(
     closers.push_async_callback(retaining.stop)
     retaining.start()
     sign_ins = SignIns(engine)
-    metrics.watch_entrance(lambda: entrance.figures(sign_ins.total))
+    metrics.watch_entrance(lambda: entrance.figures(sign_ins.total, len(configuration.problems())))
     if entrance.authentication is not None:
         entrance.authentication.on_failure = sign_ins.failed
         closers.push_async_callback(sign_ins.finish)
@@ -222,6 +227,10 @@ async def started(
         closers.push_async_callback(market_of_demo.stop)
         await market_of_demo.start()
     return RunningService(engine, port, metrics_port, closers, entrance, admin_token_file)
+
+
+def warned(health: Health, warnings: list[str]) -> Health:
+    return msgspec.structs.replace(health, warnings=[*health.warnings, *warnings])
 
 
 async def open_journal(settings: Settings, closers: contextlib.AsyncExitStack) -> tuple[Journal, FundHistory]:
@@ -443,14 +452,20 @@ async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) 
         await asyncio.sleep(PROTECTION_LOOK_SECONDS)
 
 
-async def run(settings: Settings, *, demo: bool = False, ready: Callable[[RunningService], None] | None = None) -> None:
+async def run(
+    settings: Settings,
+    *,
+    demo: bool = False,
+    ready: Callable[[RunningService], None] | None = None,
+    configuration: ConfigurationWatch | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain and stop. `ready` is called once the service answers."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    service = await start(settings, demo=demo)
+    service = await start(settings, demo=demo, configuration=configuration)
     let_the_loop_go_first()
     collect_seldom()
     try:

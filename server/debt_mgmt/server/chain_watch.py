@@ -33,6 +33,8 @@ class ChainWatch:
         """How often every log was walked to its end."""
         self.failures = 0
         """Looks at which the journal could not be read."""
+        self.unreadable = False
+        """Whether the last look was one of these."""
         self.ended: set[int] = set()
         self.task: asyncio.Task[None] | None = None
 
@@ -49,8 +51,10 @@ class ChainWatch:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self.look()
+                self.unreadable = False
             except JournalError as error:
                 self.failures += 1
+                self.unreadable = True
                 logger.warning("the journal could not be read to verify its chain: %s", error)
 
     async def look(self) -> None:

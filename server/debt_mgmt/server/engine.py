@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.chain_watch import ChainWatch
+from debt_mgmt.server.clock_watch import ClockWatch
 from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.digests import digest_of as digest_of
@@ -46,6 +48,7 @@ from debt_mgmt.server.reductions import Reductions
 from debt_mgmt.server.resting_orders import PaperMatching
 from debt_mgmt.server.settling import Settling
 from debt_mgmt.server.shard import Committed, Shard
+from debt_mgmt.server.soundness import ailments, unprotected
 from debt_mgmt.server.watch import WatchHub
 
 logger = logging.getLogger(__name__)
@@ -132,6 +135,7 @@ class Engine:
         self.settling = Settling(self)
         self.second_person = SecondPerson(self, four_eyes_wait)
         self.chain = ChainWatch(self)
+        self.clock_watch = ClockWatch(clock, time.monotonic if clock is utc_now else None)
         self.history = history or FundHistory(MemoryHistory())
         self.tasks: list[asyncio.Task[None]] = []
         self.actors: dict[Actor, str] = {}
@@ -564,7 +568,7 @@ class Engine:
 
     def health(self) -> Health:
         reasons = self.protecting()
-        return Health(serving=True, protecting=not reasons, reasons=reasons)
+        return Health(serving=True, protecting=not reasons, reasons=reasons, warnings=ailments(self))
 
     async def fingerprint(self) -> str:
         """One hash over the state of every shard."""
@@ -576,9 +580,7 @@ class Engine:
 
     def protecting(self) -> list[str]:
         """Why accounts are not protected at this moment; empty when they are."""
-        reasons = [f"no fresh price for {symbol}" for symbol in sorted(self.time.blind) if self.screen.holders(symbol)]
-        reasons += [f"shard {shard.number} is halted: {shard.halted}" for shard in self.shards.values() if shard.halted]
-        return reasons + self.live.problems()
+        return unprotected(self)
 
 
 ASSESS, EMPTY_HOUSE = c.Assess(), House()

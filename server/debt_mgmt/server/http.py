@@ -1,5 +1,6 @@
 """The HTTP server: /metrics for Prometheus, /health for people and load balancers, and the routes it is given."""
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 
@@ -7,10 +8,12 @@ import msgspec
 from aiohttp import web
 
 from debt_mgmt.server.metrics import Metrics
+from debt_mgmt.server.web.protocol import SERVER, HttpProtocol
 
 SHUTDOWN_SECONDS = 1.0
 """How long the last answers may take to leave once the service stops; calls were given their time before."""
 
+BACKLOG = 128
 
 NOT_TOLD = "why is told to tokens that may see every account"
 
@@ -48,6 +51,7 @@ class HttpServer:
         self.keep_out = keep_out
         """What whoever may not see every account is answered, as metrics and reasons tell of all; None lets in."""
         self.runner: web.AppRunner | None = None
+        self.listener: asyncio.Server | None = None
 
     async def start(self) -> int:
         """Start to listen and return the port."""
@@ -57,15 +61,18 @@ class HttpServer:
         application.router.add_get("/api/debt_mgmt/health", self.show_health)
         application.router.add_routes(self.routes)
         application.on_response_prepare.append(say_nothing_of_versions)
-        self.runner = web.AppRunner(
-            application, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
+        runner = self.runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        loop, server = asyncio.get_running_loop(), runner.server
+        assert server is not None
+        self.listener = await loop.create_server(
+            lambda: HttpProtocol(server, loop), self.host, self.port, ssl=self.tls, backlog=BACKLOG
         )
-        await self.runner.setup()
-        site = web.TCPSite(self.runner, self.host, self.port, ssl_context=self.tls)
-        await site.start()
-        return int(self.runner.addresses[0][1])
+        return int(self.listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
+        if self.listener is not None:
+            self.listener.close()
         if self.runner is not None:
             await self.runner.cleanup()
 
@@ -91,4 +98,4 @@ class HttpServer:
 
 
 async def say_nothing_of_versions(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "debt-mgmt"
+    response.headers["Server"] = SERVER

@@ -58,6 +58,11 @@ class MetricsSnapshot(msgspec.Struct, frozen=True):
     journal_waiting: int = 0
     journal_stuck_seconds: float = 0.0
     journal_overloaded: int = 0
+    journal_reads_failed: int = 0
+    """Times that the journal could not be read to verify it."""
+    clock_behind_seconds: float = 0.0
+    """How far the clock is behind the newest time in the journal."""
+    clock_steps: int = 0
     shards_halted: int = 0
     chain_broken_logs: int = 0
     chain_rows_walked: int = 0
@@ -80,7 +85,9 @@ class EntranceFigures(msgspec.Struct, frozen=True):
     sign_in_failures: int
     open_streams: int
     problems: int
-    """Keys and certificates that are unusable, expired or about to be."""
+    """Keys and certificates that are unusable or expired."""
+    configuration_problems: int = 0
+    """Why the next start would be refused, since the configuration file has changed."""
 
 
 class Metrics:
@@ -192,7 +199,9 @@ class EntranceCollector:
         yield counted("quota_refusals", "Calls refused for a quota.", now.quota_refusals, "quota")
         yield counter("sign_in_failures", "Calls whose token was missing or refused.", now.sign_in_failures)
         yield gauge("open_streams", "Streams that callers have open.", now.open_streams)
-        yield gauge("entrance_problems", "Keys and certificates that are unusable or about to be.", now.problems)
+        yield gauge("entrance_problems", "Keys and certificates that are unusable or expired.", now.problems)
+        words = "Reasons to refuse the next start, since the configuration file has changed."
+        yield gauge("configuration_problems", words, now.configuration_problems)
 
 
 def decision_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
@@ -226,6 +235,10 @@ def condition_metrics(now: MetricsSnapshot) -> Iterable[Metric]:
     words = "For how long the commands being written have not become durable."
     yield gauge("journal_stuck_seconds", words, now.journal_stuck_seconds)
     yield counter("journal_overloaded", "Commands refused because too many waited.", now.journal_overloaded)
+    yield counter("journal_reads_failed", "Times that the journal could not be read.", now.journal_reads_failed)
+    words = "How far the clock is behind the newest time in the journal."
+    yield gauge("clock_behind_seconds", words, now.clock_behind_seconds)
+    yield counter("clock_steps", "Times that the clock of the machine was stepped.", now.clock_steps)
     yield gauge("shards_halted", "Logs that are written no more.", now.shards_halted)
     yield gauge("chain_broken_logs", "Logs whose chain of hashes does not fit.", now.chain_broken_logs)
     yield counter("chain_rows_walked", "Rows of the journal verified.", now.chain_rows_walked)

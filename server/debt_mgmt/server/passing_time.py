@@ -57,6 +57,7 @@ class PassingTime:
 
     async def sweep(self) -> None:
         """Decide now whatever time has brought since the last look."""
+        self.engine.clock_watch.look()
         now = self.engine.clock()
         await self.engine.settling.sweep(now)
         await self.engine.second_person.sweep(now)

@@ -5,7 +5,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from types import MappingProxyType
@@ -32,7 +31,6 @@ from debt_mgmt.server.journal.journal import (
 from debt_mgmt.server.journal.recovery import recover
 from debt_mgmt.server.journal.requests import Answered, digest_of
 from debt_mgmt.server.journal.state import REQUEST_WINDOW, Change, Fingerprint, LogState
-from debt_mgmt.server.latencies import Latencies
 from debt_mgmt.server.shard_answers import (
     Committed,
     Context,
@@ -46,6 +44,7 @@ from debt_mgmt.server.shard_answers import (
     ShardStopped,
 )
 from debt_mgmt.server.shard_batch import Batch, Waiting, resolve
+from debt_mgmt.server.shard_counters import ShardCounters
 
 __all__ = [
     "Change",
@@ -88,24 +87,6 @@ class Outcome(Enum):
     IN_LOG = "in the log"
     OVERTAKEN = "another writer's row is in its place"
     KEPT_OUT = "our own later row is in its place"
-
-
-@dataclass
-class ShardCounters:
-    """What a shard has done since it started, for metrics."""
-
-    commands: int = 0
-    batches: int = 0
-    rows: int = 0
-    append_seconds: float = 0.0
-    latencies: Latencies = field(default_factory=Latencies)
-    """Of appends."""
-    appends_ambiguous: int = 0
-    repeats: int = 0
-    overloaded: int = 0
-    snapshots: int = 0
-    snapshot_position: int = 0
-    listener_errors: int = 0
 
 
 class Shard(Generic[Entity, Command, Event]):
@@ -177,6 +158,11 @@ class Shard(Generic[Entity, Command, Event]):
     def head(self) -> Head:
         """The last committed row: its position and its hash, as this writer knows them."""
         return self._state.head
+
+    @property
+    def newest_at(self) -> datetime:
+        """The time of the last committed row."""
+        return self._state.at
 
     @property
     def waiting(self) -> int:
@@ -393,7 +379,7 @@ class Shard(Generic[Entity, Command, Event]):
         try:
             await self._journal.append(batch.rows)
         except AppendAmbiguous as error:
-            self.counters.appends_ambiguous += 1
+            self.counters.failed(error)
             _log.warning(
                 "shard %d: append of %d rows from position %d failed, the log will tell: %s",
                 self.number, len(batch.rows), batch.rows[0].position, error,
@@ -455,6 +441,7 @@ class Shard(Generic[Entity, Command, Event]):
                 self._state.fold([opened])
                 return Outcome.KEPT_OUT
             except (AppendAmbiguous, JournalUnavailable) as error:
+                self.counters.trouble = error
                 _log.warning("shard %d: the journal fails, again in %.2f s: %s", self.number, pause, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _BACKOFF_SECONDS_MAX)

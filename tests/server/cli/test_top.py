@@ -76,6 +76,15 @@ def test_a_narrow_terminal_shows_what_matters() -> None:
     assert order("\n".join(lines)) == BY_DANGER
 
 
+@pytest.mark.parametrize("width", [80, 90, 100, 109, 110, 119, 120, 200])
+def test_an_account_takes_one_line_however_wide_the_terminal_is(width: int) -> None:
+    lines = picture(board(), width=width).splitlines()
+    first = next(number for number, line in enumerate(lines) if " edge " in line)
+    shown = lines[first : first + len(ACCOUNTS)]
+    assert [name for line, name in zip(shown, BY_DANGER, strict=True) if f" {name} " in line] == BY_DANGER
+    assert "LIQUIDATING" in shown[0]
+
+
 def test_ages_grow_while_nothing_is_heard() -> None:
     clock = Clock()
     shown = board(status("calm", marks=(replace(MARK, age=timedelta(seconds=1)),)), clock=clock)
@@ -124,9 +133,18 @@ def test_keys_choose_explain_and_quit() -> None:
     assert shown.press("q") == Wish(Act.QUIT)
 
 
-def test_an_empty_board_halts_and_explains_nothing() -> None:
+def test_alerts_of_the_chosen_account_are_acknowledged_by_a_key_that_the_last_line_tells() -> None:
+    shown = board()
+    shown.press("down")
+    assert shown.press("a") == Wish(Act.ACKNOWLEDGE, "high")
+    assert "a acknowledge" in picture(shown, width=80).splitlines()[-1]
+    shown.press("h")
+    assert shown.press("a") is None, "it is no yes to a halt"
+
+
+def test_an_empty_board_halts_explains_and_acknowledges_nothing() -> None:
     empty = TopBoard("nowhere")
-    assert [empty.press(key) for key in ("h", "e", "y", "down")] == [None] * 4
+    assert [empty.press(key) for key in ("h", "e", "a", "y", "down")] == [None] * 5
     assert "connecting" in picture(empty)
 
 
@@ -161,11 +179,11 @@ def service() -> Iterator[Service]:
 
 def test_where_no_terminal_is_the_board_is_printed_once(service: Service) -> None:
     done = run(service, "top")
-    assert done.returncode == 0 and "demo" in done.stdout and "data age" in done.stdout
+    assert done.returncode == 0 and "demo" in done.stdout and " age" in done.stdout
     assert [one["account_id"] for one in asked(service, "top")["accounts"]] == ["demo"]
 
 
-def test_a_session_in_a_terminal_halts_explains_and_quits(service: Service) -> None:
+def test_a_session_in_a_terminal_halts_explains_acknowledges_and_quits(service: Service) -> None:
     import fcntl
     import termios
 
@@ -184,6 +202,13 @@ def test_a_session_in_a_terminal_halts_explains_and_quits(service: Service) -> N
         assert asked(service, "status", "demo")["status"]["trading_state"] == "HALTED"
         os.write(ours, b"e")
         seen(ours, "debt-mgmt why")
+        waiting = len(asked(service, "alerts", "list", "--account", "demo")["alerts"])
+        assert waiting, "the halt has raised one"
+        os.write(ours, b"a")
+        seen(ours, "demo acknowledged")
+        assert asked(service, "alerts", "list", "--account", "demo")["alerts"] == []
+        os.write(ours, b"a")
+        seen(ours, "no alert that waits")
         os.write(ours, b"q")
         deadline = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < deadline:

@@ -106,12 +106,13 @@ async def health_findings(http: str | None) -> list[Finding]:
         ):
             told: dict[str, Any] = await answer.json()
         reasons = [str(reason) for reason in told["reasons"]]
+        warnings = [wrong("health", str(warning)) for warning in told.get("warnings", [])]
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
         words = f"{http}/health does not answer as the service would ({type(error).__name__})"
         return [skipped("protection", words, "name the service's HTTP address with --http")]
     if reasons:
-        return [wrong("protection", reason) for reason in reasons]
-    return [fine("protection", "every account is protected, and no shard of the journal is halted")]
+        return [*(wrong("protection", reason) for reason in reasons), *warnings]
+    return [fine("protection", "every account is protected, and the journal is written"), *warnings]
 
 
 def trusted() -> ssl.SSLContext | bool:
@@ -201,6 +202,9 @@ async def journal_findings(client: MarginClient) -> list[Finding]:
         ]
     except errors.PermissionDenied:
         return [skipped("journal", "needs a token of the role risk that sees every account")]
+    except (errors.Unavailable, errors.DeadlineExceeded) as error:
+        words = f"it can't be read: {error.message}; nothing new is acknowledged meanwhile"
+        return [wrong("journal", words, "bring its database back, or make room on its disk")]
     found = [shard for walk in walks for shard in walk.shards]
     broken = [
         wrong("journal", f"shard {one.shard}, position {one.broken_position}: {one.detail}", "`debt-mgmt audit verify`")

@@ -64,12 +64,14 @@ def serve(
         "server.insecure": "true" if insecure else None,
         "prices.feeds": feeds_of(feed) if feed else None,
     }
-    settings = settings_or_exit(output, config, {path: str(said) for path, said in flags.items() if said is not None})
+    given = {path: str(said) for path, said in flags.items() if said is not None}
+    settings = settings_or_exit(output, config, given)
     if demo and NEW_INSTRUMENTS not in settings.origins:
         settings = with_open_instruments(settings)
 
     from debt_mgmt.server.app import RunningService, run
     from debt_mgmt.server.cli.logs import configure_logs
+    from debt_mgmt.server.configuration_watch import ConfigurationWatch
     from debt_mgmt.server.journal.journal import JournalError
     from debt_mgmt.server.postgres import PostgresError
     from debt_mgmt.server.security.watched_file import UnusableFile
@@ -88,7 +90,7 @@ def serve(
 
     try:
         settings = placed(settings)
-        in_event_loop(run(settings, demo=demo, ready=ready))
+        in_event_loop(run(settings, demo=demo, ready=ready, configuration=ConfigurationWatch(config, given)))
     except (PostgresError, JournalError, UnusableFile, OSError, RuntimeError) as error:
         taken = "in use" in str(error) or "bind" in str(error)
         if isinstance(error, RuntimeError) and not taken:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,14 @@ import grpc
 import typer
 
 from debt_mgmt.client import DebtMgmtError, MarginClient, Refused, RetryPolicy, Revision, as_of, errors
-from debt_mgmt.client.channel import DEFAULT_TARGET, TARGET_VARIABLE
+from debt_mgmt.client.channel import (
+    CA_VARIABLE,
+    CERTIFICATE_VARIABLE,
+    DEFAULT_TARGET,
+    KEY_VARIABLE,
+    TARGET_VARIABLE,
+    TOKEN_FILE_VARIABLE,
+)
 from debt_mgmt.server.cli.output import Output, plain
 
 ATTEMPTS = 3
@@ -64,11 +72,18 @@ class Failed(Exception):
         self.status = status
 
 
+FILES = (TOKEN_FILE_VARIABLE, CA_VARIABLE, CERTIFICATE_VARIABLE, KEY_VARIABLE)
+"""Variables that name files."""
+
+
 def client_of(target: str) -> MarginClient:
     """A client of the service at `target`, with the token and the certificates that the environment names."""
     try:
         return MarginClient.from_env(target=target, retries=RetryPolicy(attempts_max=ATTEMPTS))
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        named = [name for name in FILES if os.environ.get(name) == str(error.filename)]
+        raise Failed(f"{named[0] if named else 'a file'}: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
         raise Failed(str(error)) from None
 
 
@@ -119,6 +134,21 @@ def unreachable(error: DebtMgmtError) -> bool:
     return error.code is grpc.StatusCode.UNAVAILABLE and error.reason is None
 
 
+def what_to_try(said: str) -> str:
+    """What to do about a connection that failed, by what the library said of it."""
+    if "http1.x server" in said:
+        return "That port speaks HTTP, not gRPC: name the gRPC port with --target."
+    if "WRONG_VERSION_NUMBER" in said:
+        return f"Something answers there without encryption, and {CA_VARIABLE} asks for it."
+    if "handshake failed" in said.lower() or "certificate" in said.lower():
+        return f"The encryption failed: does {CA_VARIABLE} name who vouches for it, and is its certificate still valid?"
+    if "errors resolving" in said or "lookup" in said:
+        return "There is no machine of that name: a target is host:port, such as 127.0.0.1:50051."
+    if "Socket closed" in said or "Connection reset" in said:
+        return f"Something took the connection and closed it: if it is encrypted, set {CA_VARIABLE}."
+    return "Start one with `debt-mgmt serve --demo`, or name another with --target."
+
+
 def tell(output: Output, target: str, error: DebtMgmtError) -> None:
     """Say what went wrong: the reason, the message and every field concerned."""
     if output.as_json:
@@ -132,11 +162,7 @@ def tell(output: Output, target: str, error: DebtMgmtError) -> None:
         output.say(json.dumps({"error": plain(members)}, ensure_ascii=False))
         return
     if unreachable(error):
-        output.say(
-            f"debt-mgmt: no service answers at {target}. Start one with `debt-mgmt serve --demo`, "
-            "or name another with --target.",
-            "bold red",
-        )
+        output.say(f"debt-mgmt: no service answers at {target}. {what_to_try(error.message)}", "bold red")
         return
     named = bool(error.field_violations) and all(one.description in error.message for one in error.field_violations)
     words = "the request is malformed" if named else error.message

@@ -1,4 +1,4 @@
-"""`debt-mgmt top`: a live board in the terminal, with keys to halt and to explain."""
+"""`debt-mgmt top`: a live board in the terminal, with keys to halt, to explain and to acknowledge."""
 
 import asyncio
 import contextlib
@@ -19,8 +19,10 @@ from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, ask
 from debt_mgmt.server.cli.top_board import Act, TopBoard, Wish
 from debt_mgmt.server.cli.watch import RECENT, REFRESHES_PER_SECOND, alert_line
 from debt_mgmt.server.cli.why import ASKED_ABOUT, last_event
+from debt_mgmt.server.cli.wording import counted
 
 REASON = "halted at debt-mgmt top"
+NOTE = "seen at debt-mgmt top"
 ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1bOA": "up", "\x1bOB": "down", "\x1b": "escape"}
 
 
@@ -34,7 +36,10 @@ def top(
     target: Target = NEAR,
     as_json: Json = False,
 ) -> None:
-    """Show every account live, the nearest to the edge first. Keys: arrows choose, h halts, e explains, q quits."""
+    """Show every account live, the nearest to the edge first.
+
+    Keys: arrows choose, h halts, e explains, a acknowledges the alerts, q quits.
+    """
     output = Output(as_json)
 
     async def work(client: MarginClient) -> Exit:
@@ -98,17 +103,28 @@ async def obey(client: MarginClient, board: TopBoard, keys: "asyncio.Queue[str]"
 
 
 async def perform(client: MarginClient, board: TopBoard, wish: Wish) -> None:
-    """Halt or explain; what goes wrong is said on the board, which lives on."""
+    """Halt, explain or acknowledge; what goes wrong is said on the board, which lives on."""
     try:
         if wish.act is Act.HALT:
             (await client.halt(account_id=wish.account_id, reason=REASON)).raise_if_refused()
             board.said = Text(f"{wish.account_id} is halted; `debt-mgmt resume {wish.account_id}` ends it", "bold red")
+        elif wish.act is Act.ACKNOWLEDGE:
+            board.said = await acknowledged(client, wish.account_id)
         else:
             event = await last_event(client, wish.account_id, ASKED_ABOUT)
             board.explained = briefly(await client.explain_event(event.revision))
             board.said = Text("")
     except (DebtMgmtError, Refused, Failed) as error:
         board.said = Text(str(error), "bold red")
+
+
+async def acknowledged(client: MarginClient, account_id: str) -> Text:
+    """Acknowledge every alert of an account that nobody has; what somebody did meanwhile is no failure."""
+    waiting = [one async for one in client.alerts(account_id, unacknowledged_only=True)]
+    done = [one for one in waiting if (await client.acknowledge_alert(one.alert_id, note=NOTE)).accepted]
+    if not waiting:
+        return Text(f"{account_id} has no alert that waits for anybody", "dim")
+    return Text(f"{counted(len(done), 'alert')} of {account_id} acknowledged", "bold green")
 
 
 def briefly(found: EventExplanation) -> list[Text]:

@@ -22,6 +22,9 @@ from debt_mgmt.server.cli.wording import UNKNOWN, amount, clock, counted, level_
 FRAME_LINES = 8
 """Lines beside the accounts, what happened lately and an explanation."""
 
+WIDE = 120
+"""Characters that leave room for long bars."""
+
 RECENT_LINES = 4
 EXPLAINED_SHARE = 2
 """An explanation may take one part in so many of the screen."""
@@ -30,6 +33,7 @@ EXPLAINED_SHARE = 2
 class Act(Enum):
     HALT = "halt"
     EXPLAIN = "explain"
+    ACKNOWLEDGE = "acknowledge"
     QUIT = "quit"
 
 
@@ -83,6 +87,8 @@ class TopBoard(Board):
                 self.asking = self.current()
             case "e" if self.current():
                 return Wish(Act.EXPLAIN, self.current())
+            case "a" if self.current():
+                return Wish(Act.ACKNOWLEDGE, self.current())
         return None
 
     def current(self) -> str:
@@ -132,15 +138,17 @@ class TopBoard(Board):
             return Text(
                 f"halt {self.asking}? It takes no new risk until it is resumed.  y yes, any other key no", "bold red"
             )
-        keys = Text("↑↓ choose  h halt  e explain  esc close  q quit", "reverse dim")
+        keys = Text("↑↓ choose  h halt  e explain  a acknowledge  esc close  q quit", "reverse dim")
         return Text.assemble(keys, "  ", self.said)
 
     def accounts_table(self, rows: Sequence[MarginStatus], width: int) -> Table:
         narrow = width < NARROW
-        columns = ["", "account", "equity", "utilization", " ", "level", "state", "positions", "data age"]
+        used, age_of = ("used", "age") if narrow else ("utilization", "data age")
+        columns = ["", "account", "equity", used, " ", "level", "state", "positions", age_of]
         if narrow:
             columns.remove("positions")
-        made = table(*columns, right=("equity", " ", "positions", "data age"), tight=narrow)
+        made = table(*columns, right=("equity", " ", "positions", age_of), tight=narrow)
+        bar_cells = 10 if narrow else 20 if width < WIDE else 30
         for one in rows:
             chosen = one.account_id == self.current()
             age = self.age(one)
@@ -148,14 +156,12 @@ class TopBoard(Board):
                 "": Text("▶" if chosen else "", "bold cyan"),
                 "account": Text(one.account_id, "bold" if chosen else ""),
                 "equity": f"{amount(one.equity)} {one.currency}",
-                "utilization": gauge(
-                    full_if_gone_status(one), one.level, cells=10 if narrow else 30, ticks=ticks_of(one.thresholds)
-                ),
+                used: gauge(full_if_gone_status(one), one.level, cells=bar_cells, ticks=ticks_of(one.thresholds)),
                 " ": utilization(one.margin_utilization, one.equity),
                 "level": level_text(one.level),
                 "state": state_text(one.trading_state),
                 "positions": str(one.open_positions),
-                "data age": Text(UNKNOWN if age is None else span(age), "bold magenta" if one.stale else ""),
+                age_of: Text(UNKNOWN if age is None else span(age), "bold magenta" if one.stale else ""),
             }
             made.add_row(*(cells[name] for name in columns))
         return made

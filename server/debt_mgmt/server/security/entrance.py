@@ -71,13 +71,14 @@ class Entrance:
             found.append(self.signed.keys.problem)
         return found
 
-    def figures(self, sign_in_failures: int) -> EntranceFigures:
+    def figures(self, sign_in_failures: int, configuration_problems: int = 0) -> EntranceFigures:
         """Who was turned away, for metrics."""
         return EntranceFigures(
             quota_refusals=dict(self.quotas.refused),
             sign_in_failures=sign_in_failures,
             open_streams=self.quotas.streams.total(),
             problems=len(self.problems()),
+            configuration_problems=configuration_problems,
         )
 
     async def watch_files(self) -> None:

@@ -12,7 +12,7 @@ from google.rpc import status_pb2
 from debt_mgmt.server.rpc.guard import CODES, Guard, GuardedMethod
 from debt_mgmt.server.web.answers import HEADERS, STATUS, error_body
 from debt_mgmt.server.web.json_messages import json_bytes, written
-from debt_mgmt.server.web.transport import HttpTransport
+from debt_mgmt.server.web.transport import HttpTransport, header_text
 
 LAST_EVENT = "Last-Event-ID"
 FIRST_SECONDS = 0.5
@@ -31,7 +31,7 @@ class EventStream:
 
     async def answer(self, request: web.Request, message: Any, transport: HttpTransport) -> web.StreamResponse:
         """Stream until the service or the reader ends it. A reader that is slow is waited for: changes merge."""
-        if resumed := request.headers.get(LAST_EVENT):
+        if resumed := header_text(request, LAST_EVENT):
             message.resume_token = resumed
         responses = self.method.stream(message, transport, transport.headers())
         waiting = asyncio.ensure_future(following(responses))

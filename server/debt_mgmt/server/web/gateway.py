@@ -112,6 +112,8 @@ class Gateway:
         """
         if request.can_read_body and request.content_type != JSON:
             raise WrongRequest(415, f"the body must be JSON: send Content-Type: {JSON}")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise WrongRequest(415, "the body must not be packed: send it without Content-Encoding")
         too_large = WrongRequest(413, f"the body is larger than {self.max_body_bytes} bytes")
         if (request.content_length or 0) > self.max_body_bytes:
             raise too_large

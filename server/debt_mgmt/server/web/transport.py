@@ -54,7 +54,17 @@ def seconds_of(text: str) -> float:
 
 def request_id_of(request: web.Request) -> str:
     """The request id in the header; empty where there is none. Some senders put it in quotes."""
-    return request.headers.get(IDEMPOTENCY, "").strip().removeprefix('"').removesuffix('"')
+    return header_text(request, IDEMPOTENCY).strip().removeprefix('"').removesuffix('"')
+
+
+def header_text(request: web.Request, name: str) -> str:
+    """What stands in a header; empty where there is none. Raises InvalidRequest where it is no text."""
+    text = request.headers.get(name, "")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest([(name, "must be UTF-8")]) from None
+    return text
 
 
 def check_page(request: web.Request, *, anyone: bool, loopback: bool) -> None:
