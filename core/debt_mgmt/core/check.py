@@ -11,25 +11,22 @@ from debt_mgmt.core.account import (
     MarginMode,
     Position,
     PositionMode,
-    PositionSide,
     Side,
     position_key,
 )
 from debt_mgmt.core.commands import Order
-from debt_mgmt.core.exposure import other_exposure
 from debt_mgmt.core.halts import halt_violations, is_halted
-from debt_mgmt.core.instrument import Instrument, maintenance_margin, notional, tier_at
+from debt_mgmt.core.instrument import maintenance_margin, notional
+from debt_mgmt.core.largest import Asked
 from debt_mgmt.core.margin import figures_of, unit_margin
 from debt_mgmt.core.market import Mark
-from debt_mgmt.core.money import ONE, ZERO, floor_to_step, owned, ratio, required
+from debt_mgmt.core.money import ZERO, owned, ratio, required
 from debt_mgmt.core.node_limits import Nodes, nodes_of
 from debt_mgmt.core.node_use import Outside
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
+from debt_mgmt.core.sizes import margin_price, open_loss, opens_leg, size_violations
 from debt_mgmt.core.sync import not_synced
 from debt_mgmt.core.view import AccountView, SymbolView
-
-LEAST_GAP = Decimal("1E-20")
-"""Share of a lot within which the rounding of a division can hide one more lot."""
 
 
 class CheckResult(msgspec.Struct, frozen=True, gc=False):
@@ -59,31 +56,6 @@ class CheckResult(msgspec.Struct, frozen=True, gc=False):
     """What limit sets in SHADOW would have refused it for; no part of the verdict."""
 
 
-def margin_price(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
-    """The price an order's margin is counted at: its limit, or the mark where a fill there would need more.
-
-    A sell below the mark fills at the mark or better, so it can't be made cheap by a low limit; inverse contracts
-    are worth more coin at a lower price, so there it is the buy above the mark.
-    """
-    if limit is None:
-        return mark
-    if instrument.inverse:
-        return min(limit, mark) if side is Side.BUY else limit
-    return limit if side is Side.BUY else max(limit, mark)
-
-
-def open_loss(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
-    """Loss of one contract, in the settlement asset, if the order fills at its limit while the mark stays."""
-    if limit is None:
-        return ZERO
-    worse = limit - mark if side is Side.BUY else mark - limit
-    if worse <= 0:
-        return ZERO
-    if instrument.inverse:
-        return instrument.contract_size * worse / (limit * mark)
-    return instrument.contract_size * worse
-
-
 def held_leg(account: Account, order: Order) -> Position | None:
     return account.positions.get(position_key(order.symbol, order.position_side))
 
@@ -91,7 +63,12 @@ def held_leg(account: Account, order: Order) -> Position | None:
 def is_reducing(account: Account, order: Order) -> bool:
     """Whether the order can only reduce what is held. Such an order passes every check, whatever else is open."""
     leg = held_leg(account, order)
-    if leg is None or leg.quantity * order.side.sign >= 0:
+    return leg is not None and only_reduces(leg, order)
+
+
+def only_reduces(leg: Position, order: Order) -> bool:
+    """The same of the position that the order is about."""
+    if (leg.quantity > 0) is (order.side is Side.BUY):
         return False
     return order.reduce_only or order.quantity <= abs(leg.quantity)
 
@@ -104,10 +81,10 @@ def check(
     A reducing order fits always. Any other order is answered with every violation, in order of precedence. `outside`
     is what other accounts use of the tree of limits, where it is asked elsewhere than in the view's world.
     """
-    account = view.account
     symbol = view.symbols.get(order.symbol) or view.symbol(order.symbol)
-    if is_reducing(account, order):
-        return reducing_result(view, symbol, order, at, with_largest, outside)
+    leg = held_leg(view.account, order)
+    if leg is not None and only_reduces(leg, order):
+        return reducing_result(view, symbol, order, leg, at, with_largest, outside)
     if isinstance(symbol, Violation):
         violations = [*view.standing, *halt_violations(view.halts, order.strategy, order.symbol)]
         violations += [symbol] if symbol not in view.standing else []
@@ -118,23 +95,18 @@ def check(
         price = margin_price(instrument, order.side, order.price, mark.price)
         loss = open_loss(instrument, order.side, order.price, mark.price)
         unit = unit_margin(instrument, price, symbol.leverage, loss)
-    found = list(view.standing)
-    if view.halts:
-        found += halt_violations(view.halts, order.strategy, order.symbol)
-    found += symbol.leverage_violations
-    found += stale_violations(view, symbol, at)
-    found += terms_violations(view, symbol, order)
-    found += rate_violations(view, at)
+    found = anyway_violations(view, symbol, order, at)
     nodes = nodes_of(view, symbol, order, at, outside or view.world.outside)
+    blocked = bool(found)
+    found += terms_violations(view, symbol, order, leg)
     added, sized = size_violations(view, symbol, order.side, order.quantity, unit, nodes)
     found += sized
     used_after = view.used + added
     largest_buy = largest_sell = None
     if with_largest or found:
-        largest_buy = largest(view, symbol, order, Side.BUY, at, nodes)
-        largest_sell = largest(view, symbol, order, Side.SELL, at, nodes)
+        asked = Asked(view, symbol, order, leg, nodes, blocked)
+        largest_buy, largest_sell = asked.largest(Side.BUY), asked.largest(Side.SELL)
     known = not view.summary.missing
-    leg = held_leg(account, order)
     closing = abs(leg.quantity) if leg is not None and leg.quantity * order.side.sign < 0 else ZERO
     opened_value = notional(instrument, order.quantity - closing, price) * symbol.rate
     return CheckResult(
@@ -146,7 +118,7 @@ def check(
         initial_margin=required(opened_value / symbol.leverage),
         fee_estimate=fee_estimate(symbol, order.quantity, price),
         before=view.before,
-        after=figures_of(view.equity, used_after, maintenance_after(view, symbol, order)) if known else Figures(),
+        after=figures_of(view.equity, used_after, maintenance_after(view, symbol, order, leg)) if known else Figures(),
         largest_buy=largest_buy,
         largest_sell=largest_sell,
         mark=mark,
@@ -199,7 +171,7 @@ def check_brief(view: AccountView, order: Order, at: datetime, *, hold: bool) ->
     if (
         sized
         or symbol.leverage_violations
-        or terms_violations(view, symbol, order)
+        or terms_violations(view, symbol, order, held_leg(view.account, order))
         or stale_violations(view, symbol, at)
         or rate_violations(view, at)
     ):
@@ -265,7 +237,18 @@ def seconds(duration: timedelta) -> Decimal:
     return Decimal(duration // timedelta(milliseconds=1)) / 1000
 
 
-def terms_violations(view: AccountView, symbol: SymbolView, order: Order) -> list[Violation]:
+def anyway_violations(view: AccountView, symbol: SymbolView, order: Order, at: datetime) -> list[Violation]:
+    """What stands in the way of any order on the instrument that adds risk, whatever its size and its terms."""
+    found = list(view.standing)
+    if view.halts:
+        found += halt_violations(view.halts, order.strategy, order.symbol)
+    found += symbol.leverage_violations
+    found += stale_violations(view, symbol, at)
+    found += rate_violations(view, at)
+    return found
+
+
+def terms_violations(view: AccountView, symbol: SymbolView, order: Order, leg: Position | None) -> list[Violation]:
     """Whether the venue would take the order's quantity and price."""
     instrument, quantity = symbol.instrument, order.quantity
     found: list[Violation] = []
@@ -281,16 +264,11 @@ def terms_violations(view: AccountView, symbol: SymbolView, order: Order) -> lis
         value = notional(instrument, quantity, order.price if order.price is not None else symbol.mark.price)
         if value < instrument.min_notional:
             found.append(Violation(Reason.QUANTITY_BELOW_MINIMUM, order.symbol, value, instrument.min_notional))
-    if order.reduce_only or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(order)):
-        leg = held_leg(view.account, order)
+    hedged = view.account.position_mode is PositionMode.HEDGE
+    if order.reduce_only or (hedged and not opens_leg(order.side, order.position_side)):
         held = abs(leg.quantity) if leg is not None else ZERO
         found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
     return found
-
-
-def opens_leg(order: Order) -> bool:
-    """Whether an order in hedge mode adds to its leg: buys the long one or sells the short one."""
-    return (order.side is Side.BUY) == (order.position_side is PositionSide.LONG)
 
 
 def rate_violations(view: AccountView, at: datetime) -> list[Violation]:
@@ -324,119 +302,10 @@ def order_window(account: Account, interval_seconds: int, at: datetime) -> tuple
     return started, account.orders_in_window
 
 
-def size_violations(
-    view: AccountView, symbol: SymbolView, side: Side, quantity: Decimal, unit: Decimal, nodes: Nodes | None
-) -> tuple[Decimal, list[Violation]]:
-    """What an order of this size adds to margin used (in the account's currency), and the rules its size breaks."""
-    meets, settings = symbol.side(side), view.world.settings
-    found: list[Violation] = [] if nodes is None else nodes.violations(side, quantity)
-    added = meets.added(quantity, unit) * symbol.rate
-    worst = meets.worst + quantity
-    if worst > 0 and (view.limits_on_size or symbol.tier_notional is not None):
-        found += worst_size_violations(view, symbol, side, worst)
-    too_many = too_many_positions(view, symbol)
-    if too_many is not None:
-        found.append(too_many)
-    available = view.equity - view.used
-    if available < 0:
-        available = ZERO
-    needed = added * settings.margin_buffer
-    if needed > available:
-        found.append(
-            Violation(
-                Reason.INSUFFICIENT_MARGIN,
-                symbol.instrument.symbol,
-                required(needed),
-                owned(available),
-                owned(available),
-            )
-        )
-    used_after = view.used + added
-    if added > 0 and used_after > view.most_used:
-        found.append(
-            Violation(
-                Reason.UTILIZATION_AFTER,
-                symbol.instrument.symbol,
-                ratio(used_after, view.equity),
-                settings.liquidation_threshold,
-                owned(max(ZERO, view.most_used - view.used)),
-            )
-        )
-    return added, found
-
-
-def too_many_positions(view: AccountView, symbol: SymbolView) -> Violation | None:
-    """Whether an order on this instrument would be one instrument too many."""
-    most, name = view.limits.max_concurrent_positions, symbol.instrument.symbol
-    if most is None:
-        return None
-    count = len(view.occupied) + (name not in view.occupied)
-    if count <= most:
-        return None
-    return Violation(Reason.CONCURRENT_POSITIONS, name, Decimal(count), Decimal(most), ZERO)
-
-
-def worst_size_violations(view: AccountView, symbol: SymbolView, side: Side, worst: Decimal) -> list[Violation]:
-    """Limits on the position that would be held if everything open on this side filled."""
-    instrument, limits, rate = symbol.instrument, view.limits, symbol.rate
-    found: list[Violation] = []
-    value = notional(instrument, worst, symbol.mark.price)
-    if symbol.tier_notional is not None and value >= symbol.tier_notional:
-        allowed = tier_at(instrument, value).max_leverage
-        found.append(Violation(Reason.LEVERAGE_ABOVE_TIER, instrument.symbol, symbol.leverage, allowed))
-    if not view.limits_on_size:
-        return found
-    if limits.max_position_quantity is not None and worst > limits.max_position_quantity:
-        found.append(Violation(Reason.QUANTITY_ABOVE_MAXIMUM, instrument.symbol, worst, limits.max_position_quantity))
-    if limits.max_position_notional is not None and value * rate > limits.max_position_notional:
-        found.append(
-            Violation(
-                Reason.POSITION_NOTIONAL_LIMIT, instrument.symbol, required(value * rate), limits.max_position_notional
-            )
-        )
-    if limits.max_exposure_notional is not None:
-        others = other_exposure(view, symbol, side)
-        exposure = others + value * rate
-        if exposure > limits.max_exposure_notional:
-            limit = limits.max_exposure_notional
-            found.append(
-                Violation(
-                    Reason.EXPOSURE_LIMIT,
-                    instrument.symbol,
-                    required(exposure),
-                    limit,
-                    owned(max(ZERO, limit - others)),
-                )
-            )
-    return found
-
-
-def size_caps(view: AccountView, symbol: SymbolView, side: Side, nodes: Nodes | None) -> list[Decimal]:
-    """What every limit on size leaves for one more order on this side, in contracts; a tier's bound is not included."""
-    instrument, limits = symbol.instrument, view.limits
-    caps = [] if nodes is None else nodes.caps(side)
-    if instrument.max_quantity is not None:
-        caps.append(instrument.max_quantity)
-    if not view.limits_on_size and symbol.tier_notional is None:
-        return caps
-    worst, contract = symbol.side(side).worst, notional(instrument, ONE, symbol.mark.price)
-    if symbol.tier_notional is not None:
-        caps.append(symbol.tier_notional / contract - worst)
-    if limits.max_position_quantity is not None:
-        caps.append(limits.max_position_quantity - worst)
-    if limits.max_position_notional is not None:
-        caps.append(limits.max_position_notional / (contract * symbol.rate) - worst)
-    if limits.max_exposure_notional is not None:
-        left = max(ZERO, limits.max_exposure_notional - other_exposure(view, symbol, side))
-        caps.append(left / (contract * symbol.rate) - worst)
-    return caps
-
-
-def maintenance_after(view: AccountView, symbol: SymbolView, order: Order) -> Decimal:
+def maintenance_after(view: AccountView, symbol: SymbolView, order: Order, leg: Position | None) -> Decimal:
     """Cross maintenance margin if the order fills completely."""
     if symbol.use.isolated:
         return view.summary.maintenance
-    leg = held_leg(view.account, order)
     held = leg.quantity if leg is not None else ZERO
     after = held + order.quantity * order.side.sign
     if order.reduce_only and held * after < 0:
@@ -455,6 +324,7 @@ def reducing_result(
     view: AccountView,
     symbol: SymbolView | Violation,
     order: Order,
+    leg: Position,
     at: datetime,
     with_largest: bool,
     outside: Outside | None,
@@ -462,8 +332,6 @@ def reducing_result(
     """A reducing order fits. Its figures are shown where prices are known."""
     if isinstance(symbol, Violation) or view.summary.missing:
         return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)
-    leg = held_leg(view.account, order)
-    assert leg is not None
     closed = min(order.quantity, abs(leg.quantity))
     freed = ZERO
     if leg.margin_mode is MarginMode.CROSS:
@@ -477,7 +345,11 @@ def reducing_result(
             position_margin=max(ZERO, use.position_margin - freed),
         )
         freed += use.order_margin() - left.order_margin()
-    nodes = nodes_of(view, symbol, order, at, outside or view.world.outside) if with_largest else None
+    largest_buy = largest_sell = None
+    if with_largest:
+        nodes = nodes_of(view, symbol, order, at, outside or view.world.outside)
+        asked = Asked(view, symbol, order, leg, nodes, bool(anyway_violations(view, symbol, order, at)))
+        largest_buy, largest_sell = asked.largest(Side.BUY), asked.largest(Side.SELL)
     return CheckResult(
         order=order,
         fits=True,
@@ -486,87 +358,9 @@ def reducing_result(
         initial_margin=ZERO,
         fee_estimate=fee_estimate(symbol, closed, symbol.mark.price),
         before=view.before,
-        after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order)),
-        largest_buy=largest(view, symbol, order, Side.BUY, at, nodes) if with_largest else None,
-        largest_sell=largest(view, symbol, order, Side.SELL, at, nodes) if with_largest else None,
+        after=figures_of(view.equity, view.used - freed * symbol.rate, maintenance_after(view, symbol, order, leg)),
+        largest_buy=largest_buy,
+        largest_sell=largest_sell,
         mark=symbol.mark,
         margin_price=symbol.mark.price,
     )
-
-
-def largest(
-    view: AccountView, symbol: SymbolView, order: Order, side: Side, at: datetime, nodes: Nodes | None
-) -> Decimal:
-    """The largest quantity on `side` that would pass now, at the order's price. What only reduces always passes."""
-    plain = order.price is None and symbol.use.one_way and not order.reduce_only and nodes is None and not view.halts
-    if plain and side in symbol.largest and not stale_violations(view, symbol, at):
-        return symbol.largest[side]
-    asked = Order(
-        order.symbol, side, order.quantity, order.price, order.reduce_only, order.position_side, order.strategy
-    )
-    leg = held_leg(view.account, asked)
-    reducible = abs(leg.quantity) if leg is not None and leg.quantity * side.sign < 0 else ZERO
-    blocked = (
-        view.standing
-        or symbol.leverage_violations
-        or order.reduce_only
-        or stale_violations(view, symbol, at)
-        or rate_violations(view, at)
-        or (nodes is not None and any(one.problems for one in nodes.enforced))
-        or (view.account.position_mode is PositionMode.HEDGE and not opens_leg(asked))
-        or is_halted(view.halts, order.strategy, order.symbol)
-    )
-    if blocked:
-        return reducible
-    answer = max(reducible, largest_opening(view, symbol, side, asked, nodes))
-    if plain:
-        symbol.largest[side] = answer
-    return answer
-
-
-def largest_opening(view: AccountView, symbol: SymbolView, side: Side, order: Order, nodes: Nodes | None) -> Decimal:
-    """The largest lot multiple whose size breaks no rule: reckoned where that is possible, else searched.
-
-    Margin never falls with size, so the largest is what the margin left affords, or a limit on size. Where rounding
-    could decide, the neighbours are tried by the rules.
-    """
-    instrument, lot = symbol.instrument, symbol.instrument.lot
-    mark = symbol.mark.price
-    price = margin_price(instrument, side, order.price, mark)
-    unit = unit_margin(instrument, price, symbol.leverage, open_loss(instrument, side, order.price, mark))
-    minimum = max(instrument.min_quantity, lot)
-    if instrument.min_notional:
-        per_contract = notional(instrument, Decimal(1), order.price if order.price is not None else mark)
-        minimum = max(minimum, instrument.min_notional / per_contract)
-
-    def passes(quantity: Decimal) -> bool:
-        return not size_violations(view, symbol, side, quantity, unit, nodes)[1]
-
-    if too_many_positions(view, symbol):
-        return ZERO
-    meets, budget = symbol.side(side), view.budget / symbol.rate
-    affordable = meets.affordable(budget, unit)
-    if affordable is not None:
-        most = max(ZERO, min([affordable, *size_caps(view, symbol, side, nodes)]))
-        whole, gap = floor_to_step(most, lot), lot * LEAST_GAP
-        if gap < most - whole < lot - gap:
-            return whole if whole >= minimum else ZERO
-        for quantity in (whole + lot, whole, whole - lot):
-            if quantity < minimum:
-                return ZERO
-            if passes(quantity) and (instrument.max_quantity is None or quantity <= instrument.max_quantity):
-                return quantity
-    ceiling = meets.offset + (meets.before + budget) / unit + lot
-    if instrument.max_quantity is not None:
-        ceiling = min(ceiling, instrument.max_quantity)
-    high = floor_to_step(ceiling, lot)
-    low = ZERO
-    if high > 0 and passes(high):
-        low = high
-    while high - low > lot:
-        middle = floor_to_step((low + high) / 2, lot)
-        if passes(middle):
-            low = middle
-        else:
-            high = middle
-    return low if low >= minimum else ZERO

@@ -20,7 +20,7 @@ from debt_mgmt.core.account import (
     Severity,
     position_key,
 )
-from debt_mgmt.core.check import is_reducing, margin_price, open_loss
+from debt_mgmt.core.check import is_reducing
 from debt_mgmt.core.decide_leverage import with_leverage
 from debt_mgmt.core.draft import Draft, instrument_of, refuse
 from debt_mgmt.core.drift import drift_events
@@ -29,6 +29,7 @@ from debt_mgmt.core.levels import raise_alert
 from debt_mgmt.core.margin import leverage_of, margin_mode_of, unit_margin, usable_mark
 from debt_mgmt.core.money import ZERO, average_price, required, text
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.sizes import margin_price, open_loss
 from debt_mgmt.core.venue import (
     PositionChange,
     SyncState,

@@ -35,6 +35,11 @@ class Nodes:
         self.enforced = [one for one in bounds if one.limit_set.enforced]
         self.shadow = [one for one in bounds if not one.limit_set.enforced]
 
+    @property
+    def blocked(self) -> bool:
+        """Whether a set stands in the way whatever the size."""
+        return any(one.problems for one in self.enforced)
+
     def violations(self, side: Side, quantity: Decimal) -> list[Violation]:
         """What an order of this size breaks, and is refused for."""
         return [violation for bound in self.enforced for violation in bound.broken(side, quantity)]

@@ -67,6 +67,7 @@ class SymbolView:
     """One instrument as an order on it sees the account."""
 
     __slots__ = (
+        "caps",
         "instrument",
         "keeping",
         "largest",
@@ -104,6 +105,8 @@ class SymbolView:
         self.unit = unit_margin(instrument, mark.price, leverage)
         """Initial margin of one contract at the mark."""
         self.leverage_violations: tuple[Violation, ...] = ()
+        self.caps: dict[Side, list[Decimal]] = {}
+        """What each limit on size leaves for one more order."""
         self.largest: dict[Side, Decimal] = {}
         """Largest quantity that passes at the mark, in one-way mode."""
         self.legs = legs
@@ -152,6 +155,8 @@ class AccountView:
         self.used = self.summary.used
         self.open_reservations = len(account.reservations)
         self.orders_added = 0
+        self.spare: Decimal | None = None
+        """`budget`, once it was asked for."""
         self.standing = standing_violations(account, world, self.summary)
         self.halts = narrow_halts(world.house.halts, account) if world.house.halts else ()
         """Halts that concern some orders of the account, and not all of them."""
@@ -220,8 +225,10 @@ class AccountView:
     @property
     def budget(self) -> Decimal:
         """What an order may add to margin used, in the account's currency."""
-        buffered = self.available / self.world.settings.margin_buffer
-        return max(ZERO, min(buffered, self.most_used - self.used))
+        if self.spare is None:
+            buffered = self.available / self.world.settings.margin_buffer
+            self.spare = max(ZERO, min(buffered, self.most_used - self.used))
+        return self.spare
 
     @property
     def available(self) -> Decimal:
@@ -300,6 +307,7 @@ class AccountView:
                 use.order(symbol.instrument.symbol, side, quantity)
         symbol.use.orders(side).add(quantity, unit)
         self.used += added
+        self.spare = None
         self.occupied.add(symbol.instrument.symbol)
         symbol.sides.clear()
 
@@ -311,11 +319,13 @@ class AccountView:
         """Count an accepted order that holds no margin."""
         self.open_reservations += 1
         self.orders_added += 1
+        self.spare = None
         if self.limit_sets:
             for use in self.uses_of(strategy):
                 use.reserve(symbol)
         for one in self.symbols.values():
             one.largest.clear()
+            one.caps.clear()
 
 
 def concerning(account: Account, world: World) -> tuple[LimitSet, ...]:
