@@ -59,6 +59,10 @@ class SecondPerson:
             for account in shard.entities.values()
         )
 
+    def has_live_accounts(self) -> bool:
+        accounts = (one for shard in self.engine.shards.values() for one in shard.entities.values())
+        return any(one.environment is Environment.LIVE and one.closed_at is None for one in accounts)
+
     def check_opening(self, command: c.CreateAccount) -> None:
         """An account that is opened outside of dry run would have left it by another door. Raises InvalidRequest."""
         if not is_dry(command) and self.mode.concerns(command.environment):
@@ -171,7 +175,8 @@ class SecondPerson:
     def say(self) -> None:
         """Once at the start: what of it is in force."""
         if self.mode is FourEyes.UNAUTHENTICATED:
-            logger.warning(
+            logger.log(
+                logging.WARNING if self.has_live_accounts() else logging.INFO,
                 "FOUR EYES IS OFF: callers are not authenticated, so nobody can be told from anybody. One person alone "
                 "ends halts, raises limits and leaves dry run. Set server.auth"
             )

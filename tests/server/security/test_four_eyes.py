@@ -475,6 +475,7 @@ async def test_live_is_for_what_concerns_an_open_live_account(tmp_path: Path) ->
 
 
 async def test_without_authentication_it_is_off_and_says_so_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     venues = FakeVenues(FakeVenue())
     async with service(venues=venues, pace=FAST, risk_settings__four_eyes="all") as desk:
         await desk.open("bob", "10000", "USDT")
