@@ -249,7 +249,8 @@ def test_a_change_that_waits_says_for_whom(run: Run) -> None:
     client = LimitClient(*ALL, refused=WAITS)
     done = run(client, "limits", "set", "--owner", "desk", "max_exposure_notional=90000", "--reason", "more")
     assert done.exit_code == 1
-    assert "WAITS FOR A SECOND PERSON  change c-7" in done.output and "REFUSED" not in done.output
+    assert "WAITS FOR A SECOND PERSON" in done.output and "REFUSED" not in done.output
+    assert "debt-mgmt changes approve c-7" in done.output
     gone = replace(WAITS, reason=RefusalReason.LIMIT_SET_NOT_FOUND, message="there is no such limit set")
     refused = run(LimitClient(refused=gone), "limits", "delete", "--house", "--reason", "r")
     assert refused.exit_code == 1 and "REFUSED" in refused.output and "no such limit set" in refused.output
