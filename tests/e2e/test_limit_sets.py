@@ -206,6 +206,38 @@ async def test_what_shadow_would_have_refused_is_told_counted_and_kept(desk: Des
     assert (shadow["reason"], shadow["limit_set"]) == ("QUANTITY_ABOVE_MAXIMUM", "trial")
 
 
+async def test_a_strategy_has_limits_of_its_own(desk: Desk) -> None:
+    """What its orders and fills hold counts; what other strategies hold, and what belongs to none, does not."""
+    await put(desk, {"account_id": "alice", "strategy": "momo"}, max_exposure_notional="200000")
+    await desk.fill("alice", BUY, "5", "BTCUSDT", "50000")
+
+    def of(strategy: str, quantity: str, side: int = BUY) -> types_pb2.Order:
+        asked = order(side, quantity, "BTCUSDT")
+        asked.strategy = strategy
+        return asked
+
+    async def reserved(asked: types_pb2.Order) -> Any:
+        request = margin_service_pb2.ReserveMarginRequest(
+            request_id=desk.request_id(), account_id="alice", order=asked
+        )  # fmt: skip
+        return await desk.margin.ReserveMargin(request)
+
+    held = await reserved(of("momo", "3"))
+    assert held.accepted
+    await desk.fill("alice", BUY, "3", "BTCUSDT", "50000", reservation_id=held.reservation.reservation_id)
+    refused = await reserved(of("momo", "2"))
+    assert reasons(refused.violations) == ["EXPOSURE_LIMIT"]
+    (violation,) = refused.violations
+    assert (violation.value, violation.limit, violation.headroom) == ("250000", "200000", "50000")
+    assert violation.scope == types_pb2.Scope(account_id="alice", strategy="momo")
+    assert refused.largest_buy == "1"
+    assert (await reserved(of("momo", "1"))).accepted
+    assert (await reserved(of("swing", "2"))).accepted
+    assert (await reserved(of("momo", "8", SELL))).accepted, "what takes risk away passes"
+    (status,) = await listed(desk)
+    assert use_of(status)[wire.PROTECTION_EXPOSURE_NOTIONAL] == ("200000", "200000", "0")
+
+
 async def test_a_set_counts_within_its_hours_only(desk: Desk) -> None:
     """The clock of the tests stands at nine on a Monday morning, in UTC."""
     hours = [wire.LimitHours(days=["monday"], start_time="09:30", end_time="10:00", time_zone="UTC")]
