@@ -178,7 +178,7 @@ class SecondPerson:
             logger.log(
                 logging.WARNING if self.has_live_accounts() else logging.INFO,
                 "FOUR EYES IS OFF: callers are not authenticated, so nobody can be told from anybody. One person alone "
-                "ends halts, raises limits and leaves dry run. Set server.auth"
+                "ends halts, raises limits and leaves dry run. Set server.auth",
             )
         elif self.mode is FourEyes.OFF:
             logger.warning("four eyes is off (risk_settings.four_eyes): one person alone ends halts and raises limits")
