@@ -8,10 +8,7 @@ import msgspec
 from debt_mgmt.core.account import (
     Account,
     Figures,
-    MarginMode,
     Position,
-    PositionMode,
-    Side,
     position_key,
 )
 from debt_mgmt.core.commands import Order
@@ -24,6 +21,7 @@ from debt_mgmt.core.money import ZERO, owned, ratio, required
 from debt_mgmt.core.node_limits import Nodes, nodes_of
 from debt_mgmt.core.node_use import Outside
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
+from debt_mgmt.core.sides import BUY, CROSS, HEDGE, SELL
 from debt_mgmt.core.sizes import margin_price, open_loss, opens_leg, size_violations
 from debt_mgmt.core.sync import not_synced
 from debt_mgmt.core.view import AccountView, SymbolView
@@ -68,7 +66,7 @@ def is_reducing(account: Account, order: Order) -> bool:
 
 def only_reduces(leg: Position, order: Order) -> bool:
     """The same of the position that the order is about."""
-    if (leg.quantity > 0) is (order.side is Side.BUY):
+    if (leg.quantity > 0) is (order.side is BUY):
         return False
     return order.reduce_only or order.quantity <= abs(leg.quantity)
 
@@ -105,7 +103,7 @@ def check(
     largest_buy = largest_sell = None
     if with_largest or found:
         asked = Asked(view, symbol, order, leg, nodes, blocked)
-        largest_buy, largest_sell = asked.largest(Side.BUY), asked.largest(Side.SELL)
+        largest_buy, largest_sell = asked.largest(BUY), asked.largest(SELL)
     known = not view.summary.missing
     closing = abs(leg.quantity) if leg is not None and leg.quantity * order.side.sign < 0 else ZERO
     opened_value = notional(instrument, order.quantity - closing, price) * symbol.rate
@@ -264,7 +262,7 @@ def terms_violations(view: AccountView, symbol: SymbolView, order: Order, leg: P
         value = notional(instrument, quantity, order.price if order.price is not None else symbol.mark.price)
         if value < instrument.min_notional:
             found.append(Violation(Reason.QUANTITY_BELOW_MINIMUM, order.symbol, value, instrument.min_notional))
-    hedged = view.account.position_mode is PositionMode.HEDGE
+    hedged = view.account.position_mode is HEDGE
     if order.reduce_only or (hedged and not opens_leg(order.side, order.position_side)):
         held = abs(leg.quantity) if leg is not None else ZERO
         found.append(Violation(Reason.REDUCE_ONLY_WOULD_INCREASE, order.symbol, quantity, held))
@@ -313,7 +311,7 @@ def maintenance_after(view: AccountView, symbol: SymbolView, order: Order, leg: 
     price = symbol.mark.price
     now = symbol.keeping.get(order.position_side)
     if now is None:
-        crossed = leg is not None and leg.margin_mode is MarginMode.CROSS
+        crossed = leg is not None and leg.margin_mode is CROSS
         now = maintenance_margin(symbol.instrument, held, price) if crossed else ZERO
         symbol.keeping[order.position_side] = now
     then = maintenance_margin(symbol.instrument, after, price) if after else ZERO
@@ -334,7 +332,7 @@ def reducing_result(
         return CheckResult(order, True, True, margin_required=ZERO, initial_margin=ZERO, before=view.before)
     closed = min(order.quantity, abs(leg.quantity))
     freed = ZERO
-    if leg.margin_mode is MarginMode.CROSS:
+    if leg.margin_mode is CROSS:
         figures_of_leg = next(one for one in view.summary.positions if one.position is leg)
         freed = figures_of_leg.initial_margin * closed / abs(leg.quantity)
     use = symbol.use
@@ -349,7 +347,7 @@ def reducing_result(
     if with_largest:
         nodes = nodes_of(view, symbol, order, at, outside or view.world.outside)
         asked = Asked(view, symbol, order, leg, nodes, bool(anyway_violations(view, symbol, order, at)))
-        largest_buy, largest_sell = asked.largest(Side.BUY), asked.largest(Side.SELL)
+        largest_buy, largest_sell = asked.largest(BUY), asked.largest(SELL)
     return CheckResult(
         order=order,
         fits=True,

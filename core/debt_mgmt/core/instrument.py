@@ -17,6 +17,10 @@ class InstrumentKind(StrEnum):
     """Bought or sold with borrowed money; margin and profit as a linear contract of size one."""
 
 
+INVERSE = InstrumentKind.INVERSE
+"""See `sides.BUY`."""
+
+
 class MarginBase(StrEnum):
     MARK = "MARK"
     ENTRY = "ENTRY"
@@ -83,7 +87,7 @@ class Instrument(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def inverse(self) -> bool:
-        return self.kind is InstrumentKind.INVERSE
+        return self.kind is INVERSE
 
 
 def notional(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decimal:
@@ -92,7 +96,7 @@ def notional(instrument: Instrument, quantity: Decimal, price: Decimal) -> Decim
     Linear: quantity × contract size × price. Inverse: quantity × contract size ÷ price.
     """
     size = abs(quantity) * instrument.contract_size
-    return size / price if instrument.kind is InstrumentKind.INVERSE else size * price
+    return size / price if instrument.kind is INVERSE else size * price
 
 
 def profit(instrument: Instrument, quantity: Decimal, entry: Decimal, price: Decimal) -> Decimal:
@@ -101,7 +105,7 @@ def profit(instrument: Instrument, quantity: Decimal, entry: Decimal, price: Dec
     Linear: q × size × (price − entry). Inverse: q × size × (1/entry − 1/price).
     """
     size = quantity * instrument.contract_size
-    if instrument.kind is InstrumentKind.INVERSE:
+    if instrument.kind is INVERSE:
         return size * (price - entry) / (entry * price)
     return size * (price - entry)
 
@@ -113,7 +117,7 @@ def average_entry(instrument: Instrument, held: Decimal, entry: Decimal, added: 
     """
     if held == 0:
         return price
-    if instrument.kind is InstrumentKind.INVERSE:
+    if instrument.kind is INVERSE:
         return (held + added) / (held / entry + added / price)
     return (held * entry + added * price) / (held + added)
 

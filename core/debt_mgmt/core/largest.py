@@ -3,12 +3,13 @@
 from decimal import Decimal
 from typing import NamedTuple
 
-from debt_mgmt.core.account import Position, PositionMode, Side
+from debt_mgmt.core.account import Position, Side
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.instrument import notional
 from debt_mgmt.core.margin import unit_margin
 from debt_mgmt.core.money import ONE, ZERO, floor_to_step
 from debt_mgmt.core.node_limits import Nodes
+from debt_mgmt.core.sides import HEDGE, SELL
 from debt_mgmt.core.sizes import margin_price, open_loss, opens_leg, size_caps, size_violations, too_many_positions
 from debt_mgmt.core.view import AccountView, SymbolView
 
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
     def largest(self, side: Side) -> Decimal:
         """The largest quantity on `side` that would pass, at the order's price. What only reduces always passes."""
         view, symbol, order, leg = self.view, self.symbol, self.order, self.leg
-        reducible = abs(leg.quantity) if leg is not None and (leg.quantity > 0) is (side is Side.SELL) else ZERO
+        reducible = abs(leg.quantity) if leg is not None and (leg.quantity > 0) is (side is SELL) else ZERO
         if self.blocked or order.reduce_only or (self.nodes is not None and self.nodes.blocked):
             return reducible
         if order.price is None and symbol.use.one_way and self.nodes is None and not view.halts:
@@ -39,7 +40,7 @@ class Asked(NamedTuple):
             if known is None:
                 known = symbol.largest[side] = max(reducible, self.opening(side))
             return known
-        if view.account.position_mode is PositionMode.HEDGE and not opens_leg(side, order.position_side):
+        if view.account.position_mode is HEDGE and not opens_leg(side, order.position_side):
             return reducible
         return max(reducible, self.opening(side))
 

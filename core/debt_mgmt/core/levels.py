@@ -34,6 +34,7 @@ from debt_mgmt.core.sync import DRY_RUN_NOTE, unsynced
 from debt_mgmt.core.venue import OrderCancel
 
 ASCENDING = (RiskLevel.NORMAL, RiskLevel.WARNING, RiskLevel.CRITICAL, RiskLevel.LIQUIDATING)
+NORMAL = RiskLevel.NORMAL
 RANK = {level: rank for rank, level in enumerate(ASCENDING)}
 SEVERITY = {
     RiskLevel.NORMAL: Severity.INFO,
@@ -58,6 +59,8 @@ def next_level(current: RiskLevel, used: Decimal, equity: Decimal, settings: Ris
 
     Equity that is not positive counts as above every threshold while any margin is used.
     """
+    if current is NORMAL and 0 < used < settings.margin_call_threshold * equity:
+        return NORMAL
     if used <= 0:
         return RiskLevel.NORMAL if equity >= 0 else RiskLevel.CRITICAL
     if equity <= 0:

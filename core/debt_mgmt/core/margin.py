@@ -35,6 +35,7 @@ from debt_mgmt.core.market import HeldPrice, Mark, Unpriced, asset_price
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
 from debt_mgmt.core.node_use import Outside
 from debt_mgmt.core.settings import RiskSettings
+from debt_mgmt.core.sides import BUY, ISOLATED
 
 
 class World(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ class PositionFigures(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def isolated(self) -> bool:
-        return self.position.margin_mode is MarginMode.ISOLATED
+        return self.position.margin_mode is ISOLATED
 
     @property
     def isolated_equity(self) -> Decimal:
@@ -147,7 +148,7 @@ class OrderUse(msgspec.Struct):
         return msgspec.structs.replace(self, buys=self.buys.copy(), sells=self.sells.copy())
 
     def orders(self, side: Side) -> OpenOrders:
-        return self.buys if side is Side.BUY else self.sells
+        return self.buys if side is BUY else self.sells
 
     def side_margin(self, side: Side, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
         """Margin held on the instrument if all orders of `side` fill, and one more of `quantity`, position included."""
@@ -158,7 +159,7 @@ class OrderUse(msgspec.Struct):
             margin += self.position_margin
         return margin
 
-    def order_margin(self, side: Side = Side.BUY, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
+    def order_margin(self, side: Side = BUY, quantity: Decimal = ZERO, unit_margin: Decimal = ZERO) -> Decimal:
         """What the open orders hold, and one more of `quantity` on `side`, beyond the position's own margin.
 
         One way: the larger of both sides. In hedge mode the legs are independent, so both sides count.
@@ -297,7 +298,7 @@ def contract_value(world: World, symbol: str, currency: str, used: dict[str, Mar
 
 def position_figures(position: Position, instrument: Instrument, mark: Mark, rate: Decimal) -> PositionFigures:
     rules = instrument.rules
-    base = margin_base(rules, position.quantity, isolated=position.margin_mode is MarginMode.ISOLATED)
+    base = margin_base(rules, position.quantity, isolated=position.margin_mode is ISOLATED)
     margin_price = mark.price if base is MarginBase.MARK else position.entry_price
     keeping_price = mark.price if rules.maintenance_margin_base is MarginBase.MARK else position.entry_price
     return PositionFigures(
@@ -512,7 +513,7 @@ def order_use(
     """The use of one instrument without its open orders."""
     symbol = instrument.symbol
     one_way = account.position_mode is PositionMode.ONE_WAY
-    isolated = margin_mode_of(account, symbol) is MarginMode.ISOLATED
+    isolated = margin_mode_of(account, symbol) is ISOLATED
     return OrderUse(
         instrument=instrument,
         rate=rate,

@@ -7,13 +7,15 @@ class Side(StrEnum):
     BUY = "BUY"
     SELL = "SELL"
 
-    @property
-    def sign(self) -> int:
-        return 1 if self is Side.BUY else -1
+    sign: int
+    """1 to buy, -1 to sell."""
+
+    def __init__(self, name: str) -> None:
+        self.sign = 1 if name == "BUY" else -1
 
     @property
     def opposite(self) -> "Side":
-        return Side.SELL if self is Side.BUY else Side.BUY
+        return SELL if self is BUY else BUY
 
 
 class PositionSide(StrEnum):
@@ -32,5 +34,12 @@ class MarginMode(StrEnum):
     ISOLATED = "ISOLATED"
 
 
+# Members under names of their own: Python 3.11 takes 100 ns to look one up in its class, and a check looks up many.
+BUY, SELL = Side.BUY, Side.SELL
+NET, LONG = PositionSide.NET, PositionSide.LONG
+HEDGE = PositionMode.HEDGE
+CROSS, ISOLATED = MarginMode.CROSS, MarginMode.ISOLATED
+
+
 def position_key(symbol: str, side: PositionSide) -> str:
-    return symbol if side is PositionSide.NET else f"{symbol}|{side.value}"
+    return symbol if side is NET else f"{symbol}|{side.value}"

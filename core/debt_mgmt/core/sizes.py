@@ -8,6 +8,7 @@ from debt_mgmt.core.instrument import Instrument, notional, tier_at
 from debt_mgmt.core.money import ONE, ZERO, owned, ratio, required
 from debt_mgmt.core.node_limits import Nodes
 from debt_mgmt.core.refusals import Reason, Violation
+from debt_mgmt.core.sides import BUY, LONG
 from debt_mgmt.core.view import AccountView, SymbolView
 
 
@@ -20,15 +21,15 @@ def margin_price(instrument: Instrument, side: Side, limit: Decimal | None, mark
     if limit is None:
         return mark
     if instrument.inverse:
-        return min(limit, mark) if side is Side.BUY else limit
-    return limit if side is Side.BUY else max(limit, mark)
+        return min(limit, mark) if side is BUY else limit
+    return limit if side is BUY else max(limit, mark)
 
 
 def open_loss(instrument: Instrument, side: Side, limit: Decimal | None, mark: Decimal) -> Decimal:
     """Loss of one contract, in the settlement asset, if the order fills at its limit while the mark stays."""
     if limit is None:
         return ZERO
-    worse = limit - mark if side is Side.BUY else mark - limit
+    worse = limit - mark if side is BUY else mark - limit
     if worse <= 0:
         return ZERO
     if instrument.inverse:
@@ -38,7 +39,7 @@ def open_loss(instrument: Instrument, side: Side, limit: Decimal | None, mark: D
 
 def opens_leg(side: Side, position_side: PositionSide) -> bool:
     """Whether an order in hedge mode adds to its leg: buys the long one or sells the short one."""
-    return (side is Side.BUY) == (position_side is PositionSide.LONG)
+    return (side is BUY) == (position_side is LONG)
 
 
 def size_violations(
