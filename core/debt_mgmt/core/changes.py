@@ -3,21 +3,15 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from debt_mgmt.core import commands as c
-from debt_mgmt.core import limit_sets
 from debt_mgmt.core.account import Account, Limits, TradingState
 from debt_mgmt.core.money import text
 from debt_mgmt.core.refusals import Reason, Violation
 from debt_mgmt.core.scope import Scope
 from debt_mgmt.core.settings import RiskSettings, effective_limits
-
-if TYPE_CHECKING:
-    from debt_mgmt.core import house_events as e
-    from debt_mgmt.core.house import House
 
 ENDED_KEPT = 200
 BETWEEN = "; "
@@ -148,19 +142,6 @@ def effects_of_resuming(account: Account, state: TradingState | None) -> tuple[s
     return (*lines, *(f"breaker {one.kind.value} tripped → cleared" for one in account.breakers.values()))
 
 
-def effects_on_house(house: "House", command: c.Command) -> tuple[str, ...]:
-    """What a command to the house would change that needs a second person; nothing where it needs none."""
-    match command:
-        case c.ResumeHouse(owner=owner, account_id=account_id, strategy=strategy, symbol=symbol):
-            scope = Scope(owner, account_id, strategy, symbol)
-            return (f"{scope.words} halted → resumed",) if scope.key in house.halts else ()
-        case c.PutLimitSet(limit_set=limit_set):
-            return limit_sets.loosens(house.limit_sets.get(limit_set.key), limit_set)
-        case c.DeleteLimitSet(scope=scope, name=name):
-            return limit_sets.loosens(house.limit_sets.get(limit_sets.key_of(scope, name)), None)
-    return ()
-
-
 # how it goes on
 
 
@@ -185,18 +166,20 @@ def proposed(changes: Mapping[str, ProposedChange], change: ProposedChange) -> d
 
 def decided(
     changes: Mapping[str, ProposedChange],
-    event: "e.ChangeApproved | e.ChangeRejected | e.ChangeExpired",
+    change_id: str,
     state: ChangeState,
+    at: datetime,
+    by: str = "",
+    note: str = "",
 ) -> dict[str, ProposedChange]:
-    by, note = getattr(event, "by", ""), getattr(event, "note", "")
-    change = msgspec.structs.replace(
-        changes[event.change_id], state=state, decided_by=by, decided_at=event.at, note=note
-    )
+    change = msgspec.structs.replace(changes[change_id], state=state, decided_by=by, decided_at=at, note=note)
     return bounded({**changes, change.change_id: change})
 
 
-def carried_out(changes: Mapping[str, ProposedChange], event: "e.ChangeCarriedOut") -> dict[str, ProposedChange]:
-    change = msgspec.structs.replace(changes[event.change_id], carried_out_at=event.at, violations=event.violations)
+def carried_out(
+    changes: Mapping[str, ProposedChange], change_id: str, at: datetime, violations: tuple[Violation, ...]
+) -> dict[str, ProposedChange]:
+    change = msgspec.structs.replace(changes[change_id], carried_out_at=at, violations=violations)
     return bounded({**changes, change.change_id: change})
 
 

@@ -58,7 +58,7 @@ from debt_mgmt.core.events import (
 from debt_mgmt.core.halts import Halt as Halt
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.interest import CLOCKS, BorrowRate
-from debt_mgmt.core.limit_sets import NEW_INSTRUMENT, LimitSet, NodeLimits, key_of
+from debt_mgmt.core.limit_sets import NEW_INSTRUMENT, LimitSet, NodeLimits, key_of, loosens
 from debt_mgmt.core.market import AssetRule, FundingRate
 from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.refusals import Reason, Violation
@@ -231,7 +231,7 @@ def change_proposed(house: House, command: ProposeChange, at: datetime, position
     if not command.account_id:
         asked = read_command(command.asked)
         events = decide_house(house, asked, at, position)
-        effects = ch.effects_on_house(house, asked)
+        effects = effects_on_house(house, asked)
         if not effects or any(isinstance(one, CommandRefused) for one in events):
             return events
     change = ch.ProposedChange(
@@ -247,6 +247,19 @@ def change_proposed(house: House, command: ProposeChange, at: datetime, position
         expires_at=at + command.waits,
     )
     return (ChangeProposed(change),)
+
+
+def effects_on_house(house: House, command: Command) -> tuple[str, ...]:
+    """What a command to the house would change that needs a second person; nothing where it needs none."""
+    match command:
+        case ResumeHouse(owner=owner, account_id=account_id, strategy=strategy, symbol=symbol):
+            scope = Scope(owner, account_id, strategy, symbol)
+            return (f"{scope.words} halted → resumed",) if scope.key in house.halts else ()
+        case PutLimitSet(limit_set=limit_set):
+            return loosens(house.limit_sets.get(limit_set.key), limit_set)
+        case DeleteLimitSet(scope=scope, name=name):
+            return loosens(house.limit_sets.get(key_of(scope, name)), None)
+    return ()
 
 
 def change_decided(house: House, command: ApproveChange | RejectChange, at: datetime) -> tuple[HouseEvent, ...]:
@@ -329,14 +342,18 @@ def apply_house(house: House | None, event: Event) -> House:
             return msgspec.structs.replace(house, tokens={**house.tokens, name: ended})
         case ChangeProposed(change=change):
             return msgspec.structs.replace(house, changes=ch.proposed(house.changes, change))
-        case ChangeApproved():
-            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.APPROVED))
-        case ChangeRejected():
-            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.REJECTED))
-        case ChangeExpired():
-            return msgspec.structs.replace(house, changes=ch.decided(house.changes, event, ch.ChangeState.EXPIRED))
-        case ChangeCarriedOut():
-            return msgspec.structs.replace(house, changes=ch.carried_out(house.changes, event))
+        case ChangeApproved(change_id=change_id, at=at, by=by, note=note):
+            approved = ch.decided(house.changes, change_id, ch.ChangeState.APPROVED, at, by, note)
+            return msgspec.structs.replace(house, changes=approved)
+        case ChangeRejected(change_id=change_id, at=at, by=by, note=note):
+            rejected = ch.decided(house.changes, change_id, ch.ChangeState.REJECTED, at, by, note)
+            return msgspec.structs.replace(house, changes=rejected)
+        case ChangeExpired(change_id=change_id, at=at):
+            expired = ch.decided(house.changes, change_id, ch.ChangeState.EXPIRED, at)
+            return msgspec.structs.replace(house, changes=expired)
+        case ChangeCarriedOut(change_id=change_id, at=at, violations=violations):
+            done = ch.carried_out(house.changes, change_id, at, violations)
+            return msgspec.structs.replace(house, changes=done)
         case CommandRefused() | SignInFailed():
             return house
     raise AssertionError(f"not an event of the house: {event!r}")

@@ -19,24 +19,23 @@ from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.house import HOUSE_KEY, House, apply_house
 from debt_mgmt.core.margin import Summary, World, summarize
 from debt_mgmt.core.market import Mark
-from debt_mgmt.core.money import ZERO
 from debt_mgmt.core.screen import Screen
 from debt_mgmt.core.settings import RiskSettings
 from debt_mgmt.core.view import AccountView
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.server.chain_watch import ChainWatch
 from debt_mgmt.server.clock_watch import ClockWatch
+from debt_mgmt.server.commits import Commits
 from debt_mgmt.server.configuration_record import version
 from debt_mgmt.server.deciding import Deciding
 from debt_mgmt.server.digests import digest_of as digest_of
 from debt_mgmt.server.engine_figures import EngineCounters, snapshot_of
 from debt_mgmt.server.four_eyes import SecondPerson
-from debt_mgmt.server.history import FundHistory, row_of
+from debt_mgmt.server.history import FundHistory
 from debt_mgmt.server.history_store import MemoryHistory
 from debt_mgmt.server.http import Health
 from debt_mgmt.server.journal.codec import Codec
 from debt_mgmt.server.journal.journal import Head, Journal
-from debt_mgmt.server.journal.state import Change
 from debt_mgmt.server.limit_tree import LimitTree
 from debt_mgmt.server.live.accounts import LiveAccounts
 from debt_mgmt.server.metrics import MetricsSnapshot
@@ -128,6 +127,7 @@ class Engine:
         """Account ids being created, with the shard that decides about them."""
         self.assessing: set[str] = set()
         self.deciding = Deciding(self)
+        self.commits = Commits(self)
         self.tree = LimitTree(self)
         self.time = PassingTime(self)
         self.paper = PaperMatching(self)
@@ -157,7 +157,7 @@ class Engine:
             apply_house,
             Codec(e.HouseEvent, House),
             self.clock,
-            on_commit=self.house_committed,
+            on_commit=self.commits.house,
             epoch=epoch,
             state_version=STATE_VERSION,
             snapshot_events=self.snapshot_events,
@@ -173,7 +173,7 @@ class Engine:
                 apply,
                 Codec(e.AccountEvent, Account, fact_id_of, sharing),
                 self.clock,
-                on_commit=lambda changes, number=number: self.committed(number, changes),  # type: ignore[misc]
+                on_commit=lambda changes, number=number: self.commits.accounts(number, changes),  # type: ignore[misc]
                 epoch=epoch,
                 state_version=STATE_VERSION,
                 snapshot_events=self.snapshot_events,
@@ -354,80 +354,6 @@ class Engine:
                 self.actors.clear()
             text = self.actors[actor] = actor.text
         return text
-
-    # what follows a commit
-
-    def house_committed(self, changes: list[Change[House, e.HouseEvent]]) -> None:
-        """What rests on a changed instrument, or on a changed asset rule, is loaded into the screen anew."""
-        self.present.clear()
-        self.tree.house_changed()
-        self.paper.halted |= any(isinstance(change.event, e.TradingHalted) for change in changes)
-        rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
-        put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
-        if not rules and not put:
-            return
-        self.screen.adopt(self.house)
-        concerned = self.home if rules else {one for symbol in put for one in self.screen.holders(symbol)}
-        for account_id in concerned:
-            self.unscreened[account_id] = self.account(account_id)
-
-    def committed(self, number: int, changes: list[Change[Account, e.AccountEvent]]) -> None:
-        touched: dict[str, Account] = {}
-        for key, event, position, _, account in changes:
-            touched[key] = account
-            self.present.pop(key, None)
-            self.changed_at[key] = position
-            kind = type(event)
-            if kind is e.MarginReserved:
-                self.counters.reserved += 1
-                self.counters.shadow(event.shadow)  # type: ignore[union-attr]
-                self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
-            elif kind is e.OrderPlaced:
-                self.counters.reserved += 1
-                self.counters.shadow(event.shadow)  # type: ignore[union-attr]
-                self.time.expects(key, [event.reservation])  # type: ignore[union-attr]
-                self.paper.placed(key, event)  # type: ignore[arg-type]
-            elif kind is e.EquityRecorded:
-                self.history.note(row_of(key, number, position, event))  # type: ignore[arg-type]
-            elif kind is e.AccountCreated:
-                self.home[key] = number
-            elif kind is e.CommandRefused:
-                self.counters.refuse(event.violations)  # type: ignore[union-attr]
-            elif kind is e.AlertRaised:
-                self.counters.alerts += 1
-                self.hub.alert(key, event.alert, (number, position))  # type: ignore[union-attr]
-            elif kind is e.InterestCharged:
-                self.counters.interest_charges += 1
-            elif kind is e.FundingSettled:
-                self.counters.funding_settlements += 1
-            elif kind is e.ReductionStarted or kind is e.ReductionExtended:
-                if kind is e.ReductionStarted and event.reduction.cause != "REQUESTED":  # type: ignore[union-attr]
-                    self.counters.liquidations += 1
-                self.reductions.notice(key)
-                self.hub.liquidation(key, account.reduction, (number, position))
-            elif kind is e.ReductionStepEnded:
-                self.counters.liquidation_steps += 1
-                self.hub.liquidation(key, account.reduction, (number, position))
-            elif kind is e.ReductionEnded:
-                self.hub.liquidation(key, account.past_reductions[-1], (number, position))
-                self.reductions.notice(key)
-            elif kind is e.FundsReset and account.past_reductions:
-                last = account.past_reductions[-1]
-                if last.ended_at == event.at:  # type: ignore[union-attr]
-                    self.hub.liquidation(key, last, (number, position))
-            elif kind is e.CancelsRequested:
-                self.reductions.notice(key)
-            elif kind is e.VenueChangeRefused:
-                self.live.refused(key, event)  # type: ignore[arg-type]
-        for key, account in touched.items():
-            self.paper.keep(account)
-            if account.debts or key in self.settling.overdrawn or min(account.balances.values(), default=ZERO) < 0:
-                self.settling.notice(key, account)
-            if account.sync is not None:
-                self.live.notice(key, account)
-        self.tree.committed(number, changes[-1].position, touched)
-        self.unscreened.update(touched)
-        self.hub.changed(touched)
 
     # prices
 

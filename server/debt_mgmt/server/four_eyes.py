@@ -101,7 +101,7 @@ class SecondPerson:
         self, command: c.Command, scope: Scope, *, method: str, request_id: str, actor: Actor
     ) -> Committed[e.HouseEvent]:
         """Have the house decide a command: at once, or, where it concerns accounts that need that and
-        `core.changes.effects_on_house` names effects, once somebody else approves it (`proposed_in` the events)."""
+        `core.house.effects_on_house` names effects, once somebody else approves it (`proposed_in` the events)."""
         digest = digest_of(command)
         if self.concerns(scope):
             proposal = c.ProposeChange(
