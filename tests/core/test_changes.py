@@ -134,6 +134,10 @@ def test_a_tripped_breaker_is_lifted_by_two() -> None:
     (event,) = desk.do("alice", c.ResumeTrading("it is over"))
     assert isinstance(event, e.CommandRefused)
     assert "breaker DAILY_LOSS tripped → cleared" in ch.effects_in(event.violations[0])
+    shown = ("trading HALTED → ACTIVE",)
+    unseen = c.CarryOutChange("change-1", c.as_json(c.ResumeTrading("it is over")), shown)
+    assert reason(desk.do("alice", unseen)) == ["CHANGE_NOT_FOUND"], "it tripped after the end of a halt was proposed"
+    assert desk.accounts["alice"].breakers
     desk.do("alice", c.CarryOutChange("change-1", c.as_json(c.ResumeTrading("it is over"))))
     assert not desk.accounts["alice"].breakers
 

@@ -356,6 +356,21 @@ async def test_sets_sums_and_rates_are_kept_over_a_restart() -> None:
         assert (await desk.reserve("dave", BUY, "0.1")).accepted
 
 
+async def test_a_start_with_another_configuration_counts_what_is_there() -> None:
+    """The configuration is told to the house before the accounts are loaded."""
+    journal, clock = MemoryJournal(), Clock()
+    async with service(journal=journal, clock=clock) as desk:
+        await books(desk)
+        await put(desk, max_exposure_notional="100000", max_concurrent_positions=2)
+        await desk.fill("alice", BUY, "1.5", "BTCUSDT", "50000")
+        before, numbers = await listed(desk), desk.numbers
+    async with service(journal=journal, clock=clock, risk_settings__liquidation_target="0.6") as desk:
+        desk.numbers = numbers
+        await desk.mark({"BTCUSDT": "50000", "ETHUSDT": "2500"})
+        assert await listed(desk) == before
+        assert reasons((await desk.reserve("carol", BUY, "0.501")).violations) == ["EXPOSURE_LIMIT"]
+
+
 async def test_an_exit_passes_every_limit(desk: Desk) -> None:
     await desk.fill("alice", BUY, "1", "BTCUSDT", "50000")
     await put(

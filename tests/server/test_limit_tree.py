@@ -1,5 +1,6 @@
 """The sums of the tree of limits: what they say is what adding up all accounts says, whatever happens and fails."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -125,6 +126,36 @@ async def test_the_sums_are_right_again_after_appends_that_failed(edge: Edge, se
         await edge.engine.submit(name, c.Transfer("USDT", D(1)), request_id="", actor=SYSTEM)
     agree(edge)
     assert not any(edge.engine.tree.pending.values())
+
+
+@pytest.mark.parametrize("before", [[], [Scope(symbol="ETHUSDT")]])
+async def test_a_set_that_is_put_while_orders_are_written_counts_them(edge: Edge, before: list[Scope]) -> None:
+    """They were decided before it, and another account is decided about after it, when they are not durable yet."""
+    for scope in before:
+        await limit(edge, scope)
+    engine, journal = edge.engine, edge.journal
+    written, append = asyncio.Event(), journal.append
+    home = engine.home["alice"]
+
+    async def later(rows: Any) -> None:
+        if rows[0].shard == home:
+            await written.wait()
+        await append(rows)
+
+    journal.append = later  # type: ignore[method-assign]
+    order = c.ReserveMargin(c.Order("BTCUSDT", Side.BUY, D(3)))
+    writing = asyncio.create_task(engine.submit("alice", order, request_id="", actor=SYSTEM))
+    while not engine.shards[home].stuck_seconds:
+        await asyncio.sleep(0)
+    await limit(edge, Scope())
+    (bob, one) = engine.account("bob"), engine.house.limit_sets["#"]
+    told = engine.tree.of(one, bob, edge.clock())
+    assert told is not None
+    assert (told.exposure, told.positions, told.reservations) == (D(150000), 1, 1)
+    written.set()
+    await writing
+    agree(edge)
+    assert not any(engine.tree.pending.values())
 
 
 async def test_without_limit_sets_nothing_is_kept(edge: Edge) -> None:

@@ -142,6 +142,25 @@ def effects_of_resuming(account: Account, state: TradingState | None) -> tuple[s
     return (*lines, *(f"breaker {one.kind.value} tripped → cleared" for one in account.breakers.values()))
 
 
+def outgrown(change_id: str, approved: tuple[str, ...] | None, effects: tuple[str, ...]) -> Violation | None:
+    """The refusal of an approved change that by now would take away more than was shown; None where it would not.
+
+    That a value begins elsewhere by now and ends where it was approved to end is no other change.
+    """
+    ends = {end_of(one) for one in approved or ()}
+    more = [] if approved is None else [one for one in effects if end_of(one) not in ends]
+    if not more:
+        return None
+    words = f"by now it would be another change, which has to be proposed anew: {BETWEEN.join(more)}"
+    return Violation(Reason.CHANGE_NOT_FOUND, change_id, note=words)
+
+
+def end_of(effect: str) -> tuple[str, str]:
+    """An effect without the value that it begins at, as far as that is one word."""
+    before, _, after = effect.partition(" → ")
+    return before.rpartition(" ")[0], after
+
+
 # how it goes on
 
 

@@ -455,6 +455,8 @@ class CarryOutChange(Command, frozen=True):
 
     change_id: str
     asked: msgspec.Raw
+    effects: tuple[str, ...] | None = None
+    """What was approved: it is refused where it would take away more by now. None: not compared."""
 
 
 class RecordChangeOutcome(Command, frozen=True):

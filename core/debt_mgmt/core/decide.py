@@ -58,7 +58,7 @@ def decide(
     """
     draft = Draft(account, world, view)
     if isinstance(command, c.CarryOutChange):
-        draft.approved, command = True, c.read_command(command.asked)
+        draft.approved, command = command, c.read_command(command.asked)
     if isinstance(command, c.CreateAccount):
         create_account(draft, command)
     else:

@@ -1,10 +1,11 @@
 """A decision in the making: the events so far, and the account as they leave it."""
 
+from debt_mgmt.core import changes as ch
+from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account
 from debt_mgmt.core.apply import apply
 from debt_mgmt.core.causes import with_causes
-from debt_mgmt.core.changes import needed
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.instrument import Instrument
 from debt_mgmt.core.liquidation import plan_id_of
@@ -21,8 +22,8 @@ class Draft:
         self.world = world
         self.view = view
         self.events: list[e.Event] = []
-        self.approved = False
-        """Whether a second person has agreed to what is decided."""
+        self.approved: c.CarryOutChange | None = None
+        """What a second person has agreed to, where that is what is decided."""
 
     @property
     def account(self) -> Account:
@@ -51,9 +52,14 @@ def refuse(draft: Draft, command: str, *violations: Violation) -> None:
 def refused_alone(draft: Draft, command: str, effects: tuple[str, ...]) -> bool:
     """Whether this is refused, because a second person has to approve what it would change; see core/changes.py."""
     account = draft.account
-    if draft.approved or not effects or not draft.world.settings.second_person.concerns(account.environment):
+    if draft.approved is not None:
+        outgrown = ch.outgrown(draft.approved.change_id, draft.approved.effects, effects)
+        if outgrown is not None:
+            refuse(draft, command, outgrown)
+        return outgrown is not None
+    if not effects or not draft.world.settings.second_person.concerns(account.environment):
         return False
-    refuse(draft, command, needed(f"{command} of {account.account_id}", effects))
+    refuse(draft, command, ch.needed(f"{command} of {account.account_id}", effects))
     return True
 
 

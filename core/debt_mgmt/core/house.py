@@ -147,8 +147,12 @@ def decide_house(house: House | None, command: Command, at: datetime, position: 
         case ExpireChanges():
             waiting = [one for one in house.changes.values() if one.state is ch.ChangeState.PENDING]
             return tuple(ChangeExpired(one.change_id, at) for one in waiting if not one.waits(at))
-        case CarryOutChange(asked=approved):
-            return decide_house(house, read_command(approved), at, position)
+        case CarryOutChange(change_id=change_id, asked=approved):
+            asked = read_command(approved)
+            outgrown = ch.outgrown(change_id, command.effects, effects_on_house(house, asked))
+            if outgrown is not None:
+                return (CommandRefused(type(asked).__name__, (outgrown,)),)
+            return decide_house(house, asked, at, position)
         case RecordChangeOutcome(change_id=change_id, violations=violations):
             change = house.changes.get(change_id)
             return () if change is None or not change.is_due else (ChangeCarriedOut(change_id, at, violations),)

@@ -11,6 +11,7 @@ LATER_FIELDS: dict[type[c.Command], bytes] = {
     c.HaltTrading: b',"by":""',
     c.HaltHouse: b',"account_id":"","strategy":"","symbol":"","by":""',
     c.ResumeHouse: b',"account_id":"","strategy":"","symbol":""',
+    c.CarryOutChange: b',"effects":null',
 }
 """Fields that commands were given later, at their defaults. They are left out, so that what an earlier version was
 asked is recognised when it is asked again."""

@@ -4,6 +4,8 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Environment
@@ -134,18 +136,29 @@ class SecondPerson:
 
     async def carry_out(self, change: ProposedChange, actor: Actor) -> tuple[Violation, ...]:
         """Do what was approved, once however often this is called. The rules that refused it; none: it was done."""
+        violations = await self.do(change, actor)
         engine, change_id = self.engine, change.change_id
-        command, request_id = c.CarryOutChange(change_id, change.command), f"carry-out/{change_id}"
-        events: Iterable[e.Event]
-        if change.account_id:
-            done = await engine.submit(change.account_id, command, request_id=request_id, actor=actor)
-            events = done.events
-        else:
-            decided = await engine.submit_house(command, request_id=request_id, actor=actor)
-            events = decided.events
-        violations = next((one.violations for one in events if isinstance(one, e.CommandRefused)), ())
         await engine.submit_house(c.RecordChangeOutcome(change_id, violations), request_id="", actor=SYSTEM)
         return violations
+
+    async def do(self, change: ProposedChange, actor: Actor) -> tuple[Violation, ...]:
+        """Have it decided where it belongs. The rules that refused it."""
+        engine, change_id = self.engine, change.change_id
+        command, request_id = c.CarryOutChange(change_id, change.command, change.effects), f"carry-out/{change_id}"
+        digest = digest_of(c.CarryOutChange(change_id, change.command))
+        try:
+            c.read_command(change.command)
+        except msgspec.DecodeError as error:
+            logger.error("%s can't be carried out, this version can't read what was proposed: %s", change_id, error)
+            return (Violation(Reason.CHANGE_NOT_FOUND, change_id, note="this version can't read what was proposed"),)
+        events: Iterable[e.Event]
+        if change.account_id:
+            done = await engine.submit(change.account_id, command, request_id=request_id, actor=actor, digest=digest)
+            events = done.events
+        else:
+            decided = await engine.submit_house(command, request_id=request_id, actor=actor, digest=digest)
+            events = decided.events
+        return next((one.violations for one in events if isinstance(one, e.CommandRefused)), ())
 
     async def begin(self) -> None:
         """Carry out what was approved before the service ended, and had not been carried out."""

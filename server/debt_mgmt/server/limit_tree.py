@@ -105,7 +105,11 @@ class LimitTree:
     # keeping up
 
     async def start(self) -> None:
-        """Load every node from the committed state, and recent orders from the journal."""
+        """Load every node from the committed state, and recent orders from the journal.
+
+        What the house was told at the start may have made nodes before there were any accounts to add up.
+        """
+        self.nodes = {}
         self.house_changed()
         engine = self.engine
         rated = {one.key: one for one in engine.house.limit_sets.values() if one.limits.order_rate_count is not None}
@@ -145,6 +149,10 @@ class LimitTree:
             for shard in self.engine.shards.values():
                 for account in shard.entities.values():
                     self.put(account, fresh)
+                position, undurable = shard.undurable
+                for account_id, account in undurable.items():
+                    self.pending.setdefault(shard.number, {})[account_id] = position
+                    self.put(account, fresh, shard.entity(account_id))
 
     def committed(self, number: int, position: int, accounts: Mapping[str, Account]) -> None:
         """These accounts are committed, and so is everything in their log up to this position."""

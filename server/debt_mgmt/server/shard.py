@@ -137,6 +137,7 @@ class Shard(Generic[Entity, Command, Event]):
         self._snapshot_not_before = 0.0
         self._repeats: set[asyncio.Task[None]] = set()
         self._writing_since: float | None = None
+        self._writing: Batch[Entity, Command, Event] | None = None
 
     # Reading
 
@@ -148,6 +149,12 @@ class Shard(Generic[Entity, Command, Event]):
     def entities(self) -> Mapping[str, Entity]:
         """The committed state of all entities."""
         return MappingProxyType(self._state.entities)
+
+    @property
+    def undurable(self) -> tuple[int, Mapping[str, Entity]]:
+        """Entities as what is being written will leave them, and the last position of that."""
+        writing = self._writing
+        return (0, {}) if writing is None else (writing.head.position, writing.entities)
 
     @property
     def revision(self) -> Revision:
@@ -283,14 +290,14 @@ class Shard(Generic[Entity, Command, Event]):
                     continue
                 self._writing_since = self._writing_since or time.perf_counter()
                 await self._journal.ready()
-                batch = self._decide_waiting()
+                batch = self._writing = self._decide_waiting()
                 if not batch.rows or await self._append(batch):
                     self._answer(batch)
                     self._writing_since = None
                 else:
                     self._wait_again(batch)
                 without_append = not batch.rows
-                batch = None
+                batch = self._writing = None
                 if without_append:
                     await asyncio.sleep(0)
                 self._check_epoch()

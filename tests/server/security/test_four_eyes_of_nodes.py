@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from debt_mgmt.v1 import risk_service_pb2 as wire
@@ -53,6 +54,49 @@ async def test_a_limit_set_is_taken_away_or_only_watched_by_two(tmp_path: Path) 
         assert exposure(one) == ["ENFORCED 500"]
         assert (await ask(one.ben, "ApproveChange", change_id=gone.pending_change_id)).accepted
         assert exposure(one) == []
+
+
+async def test_what_was_lowered_since_is_not_raised_by_the_approval_of_something_else(tmp_path: Path) -> None:
+    """A set is put whole, so one that was proposed before another limit of it was lowered would undo that unseen."""
+    async with floor(tmp_path) as one:
+        assert (await put_both(one.ann, "400", "3")).accepted
+        asked = await put_both(one.ann, "600", "3")
+        assert (await put_both(one.ann, "400", "2")).accepted
+        answer = await ask(one.ben, "ApproveChange", change_id=asked.pending_change_id)
+        assert (answer.accepted, reasons(answer.violations)) == (False, ["CHANGE_NOT_FOUND"])
+        assert "max_leverage 2 → 3" in answer.violations[0].message
+        assert reasons(answer.change.violations) == ["CHANGE_NOT_FOUND"]
+        (left,) = one.engine.house.limit_sets.values()
+        assert (str(left.limits.max_exposure_notional), str(left.limits.max_leverage)) == ("400", "2")
+        again = await ask(one.ann, "PutLimitSet", limit_set=both("600", "2"))
+        assert (await put_both(one.ann, "300", "2")).accepted
+        assert (await ask(one.ben, "ApproveChange", change_id=again.pending_change_id)).accepted
+        assert exposure(one) == ["ENFORCED 600"]
+
+
+def both(exposure: str, leverage: str) -> wire.LimitSet:
+    limits = wire.NodeLimits(max_exposure_notional=exposure, max_leverage=leverage)
+    return wire.LimitSet(scope=types_pb2.Scope(owner="desk"), limits=limits, currency="USDT")
+
+
+async def put_both(desk: Desk, exposure: str, leverage: str) -> Any:
+    return await ask(desk, "PutLimitSet", limit_set=both(exposure, leverage))
+
+
+async def test_what_this_version_can_not_read_ends_and_says_so(tmp_path: Path) -> None:
+    """Proposed by a later version, and this one is what the service went back to."""
+    async with floor(tmp_path) as one:
+        asked = await ask(one.ann, "DeleteLimitSet", scope=types_pb2.Scope(owner="desk"), reason="over")
+        assert reasons(asked.violations) == ["LIMIT_SET_NOT_FOUND"]
+        await put_both(one.ann, "400", "3")
+        asked = await put_both(one.ann, "600", "3")
+        changes = one.engine.house.changes
+        unread = msgspec.structs.replace(changes[asked.pending_change_id], command=msgspec.Raw(b'{"type":"Unheard"}'))
+        changes[asked.pending_change_id] = unread
+        answer = await ask(one.ben, "ApproveChange", change_id=asked.pending_change_id)
+        assert (answer.accepted, reasons(answer.violations)) == (False, ["CHANGE_NOT_FOUND"])
+        assert not one.engine.house.changes[asked.pending_change_id].is_due
+        assert exposure(one) == ["ENFORCED 400"]
 
 
 async def test_limits_of_paper_accounts_need_one_person(tmp_path: Path) -> None:
