@@ -25,6 +25,8 @@ class Commits:
         engine.present.clear()
         engine.tree.house_changed()
         engine.paper.halted |= any(isinstance(change.event, e.TradingHalted) for change in changes)
+        if any(isinstance(change.event, e.ChangeProposed | e.TradingHalted | e.TradingResumed) for change in changes):
+            engine.hub.on_alert()
         rules = any(isinstance(change.event, e.AssetRuleSet) for change in changes)
         put = {change.event.instrument.symbol for change in changes if isinstance(change.event, e.InstrumentPut)}
         if not rules and not put:

@@ -122,7 +122,7 @@ class WatchHub:
         self.everyone: set[Watcher] = set()
         self.by_account: dict[str, set[Watcher]] = {}
         self.on_alert: Callable[[], None] = lambda: None
-        """Called with each alert, whoever watches; must not block."""
+        """Called with each alert, and where the house has news; must not block."""
         self.holders: Callable[[str], Iterable[str]] = lambda symbol: ()
         """Accounts whose figures rest on a symbol's mark."""
 

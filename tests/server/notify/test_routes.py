@@ -13,14 +13,14 @@ import pytest
 from debt_mgmt.server.config_sources import Secret
 from debt_mgmt.server.notify.chats import Slack, Telegram
 from debt_mgmt.server.notify.mail import Mail
-from debt_mgmt.server.notify.notice import Notice
+from debt_mgmt.server.notify.notice import News, Notice
 from debt_mgmt.server.notify.route import NotTold, Route, SecretPlace
 from debt_mgmt.server.notify.webhook import Webhook, key_of, signature
 from tests.server.notify.places import mail_server, place
 from tests.server.notify.test_outbox import NOON, alert
 
 SECRET = "a secret of twenty-four bytes"
-NOTICE = Notice("alice", alert(20, message="utilization <b>& more"))
+NOTICE = Notice("alice", News.of(alert(20, message="utilization <b>& more")))
 
 
 def kept(text: str) -> SecretPlace:
@@ -66,7 +66,7 @@ def test_a_weak_secret_signs_nothing(text: str) -> None:
 
 async def test_slack_and_telegram_get_the_words() -> None:
     async with place() as there:
-        await told(Slack(kept(f"{there.url}/services/T0/B0/x")), NOTICE, Notice("bob", alert(21)))
+        await told(Slack(kept(f"{there.url}/services/T0/B0/x")), NOTICE, Notice("bob", News.of(alert(21))))
         await told(Telegram(there.url, "-100", kept("123:abc")), NOTICE)
     slack, telegram = there.got
     assert slack.path == "/services/T0/B0/x"
@@ -83,8 +83,8 @@ async def test_mail_says_it_in_its_subject_and_is_the_same_mail_when_repeated() 
             "127.0.0.1", there.port, "none", "risk@example.com", "a@example.com,b@example.com", None, kept(""),
             lambda: NOON,
         )  # fmt: skip
-        await told(route, NOTICE, Notice("bob", alert(21)))
-        await told(route, NOTICE, Notice("bob", alert(21)))
+        await told(route, NOTICE, Notice("bob", News.of(alert(21))))
+        await told(route, NOTICE, Notice("bob", News.of(alert(21))))
     first, second = (email.message_from_string(one, policy=email.policy.default) for one in there.mails)
     assert first["Subject"] == "WARNING: alice: drift (and 1 more)"
     assert first["To"] == "a@example.com, b@example.com"
@@ -131,4 +131,4 @@ def test_a_secret_is_read_each_time_so_that_it_can_be_rotated(tmp_path: Path) ->
 
 
 def test_a_reminder_has_an_id_of_its_own() -> None:
-    assert Notice("alice", alert(20), reminder=2).notice_id == "1-20-reminder-2"
+    assert Notice("alice", News.of(alert(20)), reminder=2).notice_id == "1-20-reminder-2"

@@ -8,22 +8,26 @@ from typing import NamedTuple
 
 import msgspec
 
-from debt_mgmt.core import events as e
-from debt_mgmt.core.account import Account
-from debt_mgmt.server.journal.codec import Codec
-from debt_mgmt.server.journal.journal import Head, Journal, JournalError
-from debt_mgmt.server.notify.outbox import Aim, Outbox, Waiting, delivered, due_by, take
+from debt_mgmt.server.journal.journal import Head, Journal, JournalError, Row
+from debt_mgmt.server.notify.outbox import Aim, Outbox, Waiting, delivered, due_by, take, take_of_house
 from debt_mgmt.server.notify.route import NotTold, Route
+from debt_mgmt.server.past import ACCOUNTS, HOUSE, HOUSE_SHARD
 
 KINDS = ("AlertRaised", "AlertAcknowledged")
+HOUSE_KINDS = (
+    "ChangeProposed",
+    "ChangeApproved",
+    "ChangeRejected",
+    "ChangeExpired",
+    "TradingHalted",
+    "TradingResumed",
+)
 ROWS_TOGETHER = 500
 WAITING_MOST = 1000
 """Alerts of one log that an outbox holds; what comes after waits in the journal."""
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS_LEAST = 1.0
 AGAIN_SECONDS_MOST = 300.0
-
-CODEC: Codec[Account, e.AccountEvent] = Codec(e.AccountEvent, Account)
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +79,11 @@ class Telling:
     def waiting(self) -> int:
         """Notices that are due and not delivered."""
         now = self.clock()
-        return sum(1 for outbox in self.outboxes.values() for one in outbox.waiting if one.due <= now)
+        return sum(1 for outbox in self.outboxes.values() for one in outbox.waiting if one.is_due(now))
 
     async def open(self) -> None:
         """Go on where this route was; one that is new is told of what comes from now on."""
         for shard, head in self.heads().items():
-            if shard == 0:
-                continue
             kept = await self.journal.get_meta(self.place(shard))
             if kept is None:
                 self.outboxes[shard] = Outbox(head.position)
@@ -157,16 +159,22 @@ class Telling:
         head, outbox = self.heads()[shard].position, self.outboxes[shard]
         if self.read_to[shard] >= head or len(outbox.waiting) >= WAITING_MOST:
             return False
-        found = await self.journal.list_rows(kinds=KINDS, after=(shard, self.read_to[shard]), limit=ROWS_TOGETHER)
+        kinds = HOUSE_KINDS if shard == HOUSE_SHARD else KINDS
+        found = await self.journal.list_rows(kinds=kinds, after=(shard, self.read_to[shard]), limit=ROWS_TOGETHER)
         rows = [row for row in found if row.shard == shard]
         for row in rows:
-            outbox = take(outbox, row.position, row.account_id, CODEC.decode_event(row.payload), self.aim)
+            outbox = self.taken(outbox, row)
         if rows:
             self.outboxes[shard] = outbox
             await self.keep(shard)
         more = len(rows) == ROWS_TOGETHER
         self.read_to[shard] = rows[-1].position if more else max(head, *(row.position for row in rows), head)
         return more
+
+    def taken(self, outbox: Outbox, row: Row) -> Outbox:
+        if row.shard == HOUSE_SHARD:
+            return take_of_house(outbox, row.position, HOUSE.decode_event(row.payload), self.aim)
+        return take(outbox, row.position, row.account_id, ACCOUNTS.decode_event(row.payload), self.aim)
 
     async def deliver(self, shard: int, due: list[Waiting]) -> None:
         """Tell these, or give them up where that was tried for too long. Raises NotTold."""
