@@ -9,7 +9,7 @@ import pytest
 
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
-from debt_mgmt.core.account import PositionMode
+from debt_mgmt.core.account import PositionMode, Side
 from debt_mgmt.core.check import CheckResult, check, check_brief
 from debt_mgmt.core.decide import decide
 from debt_mgmt.core.limit_sets import Hours, LimitMode
@@ -122,6 +122,22 @@ def test_a_node_that_the_order_does_not_belong_to_has_no_say(node: str) -> None:
     desk = desk_of()
     desk.limit_node(ELSEWHERE[node], max_position_quantity="0", max_leverage="1", max_open_reservations=0)
     assert not broken(desk, asked("buy", "1"))
+
+
+def test_what_a_strategy_has_counts_while_another_has_the_opposite() -> None:
+    """Together they are flat: the account has no position, and each strategy has its own all the same."""
+    desk = desk_of()
+    for side, strategy in (("buy", "trend"), ("sell", "carry")):
+        fill = c.RecordFill(strategy, "BTCUSDT", Side(side.upper()), D(2), D(50_000), strategy=strategy)
+        desk.do("alice", fill)
+    assert not desk.account("alice").positions
+    desk.limit_node(Scope(strategy="trend"), max_position_quantity="3", max_exposure_notional="150000")
+    assert not broken(desk, asked("buy", "1"))
+    assert broken(desk, asked("buy", "1.1")) == ["QUANTITY_ABOVE_MAXIMUM", "EXPOSURE_LIMIT"]
+    assert not broken(desk, asked("sell", "5")), "what it has comes off first"
+    assert broken(desk, asked("sell", "5.1")) == ["QUANTITY_ABOVE_MAXIMUM", "EXPOSURE_LIMIT"]
+    assert broken(desk, asked("buy", "1.1"), "bob") == ["EXPOSURE_LIMIT"]
+    assert not broken(desk, asked("buy", "1"), "bob")
 
 
 @pytest.mark.parametrize("node", ["house", "owner", "strategy", "instrument"])

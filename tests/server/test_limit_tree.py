@@ -110,6 +110,18 @@ async def test_the_sums_are_those_of_adding_up_whatever_happens(edge: Edge, seed
         agree(edge)
 
 
+async def test_what_strategies_have_of_a_flat_position_is_summed(edge: Edge) -> None:
+    await limit(edge, Scope(strategy="trend"))
+    for side, strategy in ((Side.BUY, "trend"), (Side.SELL, "carry")):
+        fill = c.RecordFill(strategy, "BTCUSDT", side, D(2), D(50_000), strategy=strategy)
+        await edge.engine.submit("alice", fill, request_id="", actor=SYSTEM)
+    assert not edge.engine.account("alice").positions
+    told = edge.engine.tree.of(edge.engine.house.limit_sets["||trend|#"], edge.engine.account("bob"), edge.clock())
+    assert told is not None
+    assert (told.exposure, told.positions) == (D(100_000), 1)
+    agree(edge)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_the_sums_are_right_again_after_appends_that_failed(edge: Edge, seed: int) -> None:
     journal = edge.journal

@@ -65,11 +65,11 @@ def quantities(account: Account, scope: Scope) -> dict[str, Decimal]:
     held = {key: one.quantity for key, one in account.positions.items()}
     if scope.strategy:
         held = {key: one for key, one in account.strategies.get(scope.strategy, {}).items() if one}
-    symbols = {one.symbol for one in orders} | {account.positions[key].symbol for key in held}
+    symbols = {one.symbol for one in orders} | {key.split("|")[0] for key in held}
     for symbol in symbols:
         if scope.symbol not in ("", symbol):
             continue
-        legs = [one for key, one in held.items() if account.positions[key].symbol == symbol]
+        legs = [one for key, one in held.items() if key.split("|")[0] == symbol]
         buys = sum((one.quantity for one in orders if (one.symbol, one.side) == (symbol, Side.BUY)), ZERO)
         sells = sum((one.quantity for one in orders if (one.symbol, one.side) == (symbol, Side.SELL)), ZERO)
         if account.position_mode is PositionMode.HEDGE:

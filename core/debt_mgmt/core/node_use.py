@@ -74,7 +74,7 @@ class OwnUse:
         """Of each instrument that is held or on order."""
         self.reservations: dict[str, int] = {}
         for key, quantity in held_by(account, strategy).items():
-            self.hold(account.positions[key].symbol, quantity)
+            self.hold(key.partition("|")[0], quantity)
         for one in account.reservations.values():
             if strategy in ("", one.strategy):
                 self.reserve(one.symbol)
@@ -125,8 +125,10 @@ class OwnUse:
 
 
 def held_by(account: Account, strategy: str) -> dict[str, Decimal]:
-    """Signed contracts by position key: of the account, or what one strategy has of it."""
+    """Signed contracts by position key: of the account, or what one strategy has of it.
+
+    Of a position that is flat because another strategy has the opposite, too.
+    """
     if not strategy:
         return {key: one.quantity for key, one in account.positions.items()}
-    held = account.strategies.get(strategy, {})
-    return {key: quantity for key, quantity in held.items() if quantity and key in account.positions}
+    return account.strategies.get(strategy, {})

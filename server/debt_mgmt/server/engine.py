@@ -59,7 +59,7 @@ REBASE_SECONDS = 60.0
 ASSESSED_TOGETHER = 2000
 COLLATERAL_DEVIATION = Decimal("0.10")
 COLLATERAL_HOLD = timedelta(seconds=5)
-STATE_VERSION = "4"
+STATE_VERSION = "5"
 
 
 class PublishOutcome(msgspec.Struct, frozen=True):

@@ -271,7 +271,7 @@ def interval_of(limit_set: LimitSet) -> timedelta:
 
 def part_of(account: Account, scope: Scope) -> Part:
     """What an account uses of a node, without prices."""
-    if account.closed_at is not None or not (account.positions or account.reservations):
+    if account.closed_at is not None or not (account.positions or account.reservations or account.strategies):
         return NOTHING
     use = OwnUse(account, scope.strategy)
     real = account.environment is not Environment.SANDBOX

@@ -18,7 +18,7 @@ from debt_mgmt.core.money import parse
 from debt_mgmt.server.actor import SYSTEM, Actor
 from debt_mgmt.v1 import audit_service_pb2 as wire
 from debt_mgmt.v1 import types_pb2
-from tests.server.rpc.edge import CALL, CallOf, Edge
+from tests.server.rpc.edge import CALL, RULES, CallOf, Edge
 
 D = Decimal
 
@@ -228,3 +228,22 @@ async def test_another_account_is_like_one_that_is_not_there(edge: Edge) -> None
     with pytest.raises(InvalidRequest) as missing:
         await explain(edge, CALL, event_revision=types_pb2.Revision(shard=shard, position=position + 1))
     assert there.value.message.replace(f":{position}", "") == missing.value.message.replace(f":{position + 1}", "")
+
+
+async def test_what_was_decided_after_a_restart_is_made_again(edge: Edge) -> None:
+    """What is read from a snapshot has the order that its events gave it: level changes list prices in that order."""
+    await edge.open()
+    await edge.mark(BTCUSDT="50000", ETHUSDT="2500")
+    for symbol, price in (("ETHUSDT", "2500"), ("BTCUSDT", "50000")):
+        await edge.fill("alice", Side.BUY, "0.1", symbol, price)
+    await edge.engine.stop()
+    again = Edge(edge.journal, RULES)
+    again.clock.now = edge.clock.now
+    await again.engine.start()
+    assert list(again.engine.account("alice").positions) == ["ETHUSDT", "BTCUSDT"]
+    await again.mark(BTCUSDT="50000", ETHUSDT="2500")
+    again.clock.advance(minutes=5)
+    await again.engine.sweep()
+    (changed,) = await events(again, "RiskLevelChanged")
+    assert (await explain(again, event_revision=changed.revision)).reproduced
+    await again.engine.stop()

@@ -1,4 +1,8 @@
-"""How events and entities are written: msgspec JSON, the same value always as the same bytes."""
+"""How events and entities are written: msgspec JSON. An event is always the same bytes; an entity keeps its order.
+
+What is decided follows the order in which an entity came to hold its positions, orders and changes, so an entity that
+is read back has the order that its events gave it, and no other.
+"""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -27,6 +31,7 @@ class Codec(Generic[Entity, Event]):
         self.sharing = sharing
         """Makes an entity that was read hold what many have in common only once."""
         self._encoder = msgspec.json.Encoder(order="deterministic")
+        self._entity_encoder = msgspec.json.Encoder()
         self._events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(event_type)
         self._entities: msgspec.json.Decoder[Entity] = msgspec.json.Decoder(entity_type)
 
@@ -41,7 +46,7 @@ class Codec(Generic[Entity, Event]):
         return self._events.decode(payload)
 
     def encode_entity(self, entity: Entity) -> bytes:
-        return self._encoder.encode(entity)
+        return self._entity_encoder.encode(entity)
 
     def decode_entity(self, body: bytes | msgspec.Raw) -> Entity:
         return self.sharing(self._entities.decode(body))

@@ -227,7 +227,7 @@ def position_statuses(engine: "Engine", one: LimitSet, accounts: list[Account]) 
             (account.positions[key].leverage, account.positions[key].symbol)
             for account in accounts
             for key in held_by(account, scope.strategy)
-            if scope.symbol in ("", account.positions[key].symbol)
+            if key in account.positions and scope.symbol in ("", account.positions[key].symbol)
         )
         yield status(wire.PROTECTION_LEVERAGE, limits.max_leverage, used, subject=subject)
     if limits.max_position_quantity is None and limits.max_position_notional is None:
