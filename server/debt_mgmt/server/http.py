@@ -16,9 +16,9 @@ SHUTDOWN_SECONDS = 1.0
 BACKLOG = 128
 
 NOTHING_THERE = (
-    "nothing is at this path. There is POST /v1/Service/Method, such as /v1/MarginService/CheckOrder; GET /, the "
-    "board, /metrics, /health, /api/debt_mgmt/health, /api/debt_mgmt/portfolio and /api/debt_mgmt/margin/status; and POST "
-    "/api/debt_mgmt/leverage/set"
+    "nothing is at this path. There is POST /v1/Service/Method, such as /v1/MarginService/CheckOrder; POST "
+    "/api/debt_mgmt/leverage/set; GET of /api/debt_mgmt/portfolio, /api/debt_mgmt/margin/status, "
+    "/api/debt_mgmt/health, /health and /metrics; and GET / for the board"
 )
 
 NOT_TOLD = "why is told to tokens that may see every account"
