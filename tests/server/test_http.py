@@ -183,11 +183,15 @@ async def test_a_failure_behind_a_scrape_is_an_error_that_tells_nothing_and_heal
 async def test_other_paths_and_methods_are_refused(service: Service) -> None:
     async with service.get("/") as answer:
         assert answer.status == 404
+        error = (await answer.json())["error"]
+        assert (error["code"], error["status"]) == (404, "NOT_FOUND")
+        assert "/v1/MarginService/CheckOrder" in error["message"], "it says what there is"
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"http://127.0.0.1:{service.port}/health") as answer,
     ):
-        assert answer.status == 405
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+        assert "GET" in (await answer.json())["error"]["message"]
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(service: Service) -> None:

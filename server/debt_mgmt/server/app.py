@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -452,6 +453,12 @@ async def watch_protection(checks: "health.aio.HealthServicer", engine: Engine) 
         await asyncio.sleep(PROTECTION_LOOK_SECONDS)
 
 
+def say_what_is_read_again() -> None:
+    logger.info(
+        "SIGHUP is ignored: new keys and certificates are taken by themselves, other settings at the next start"
+    )
+
+
 async def run(
     settings: Settings,
     *,
@@ -459,12 +466,17 @@ async def run(
     ready: Callable[[RunningService], None] | None = None,
     configuration: ConfigurationWatch | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and stop. `ready` is called once the service answers."""
+    """Serve until SIGTERM or SIGINT, then drain and stop. `ready` is called once the service answers.
+
+    SIGHUP ends a service whose terminal was closed, and is no more than a line in the log of any other.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
+    with contextlib.suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGHUP, stop.set if sys.stdin.isatty() else say_what_is_read_again)
     service = await start(settings, demo=demo, configuration=configuration)
     let_the_loop_go_first()
     collect_seldom()

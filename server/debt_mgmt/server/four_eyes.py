@@ -188,11 +188,15 @@ class SecondPerson:
     def say(self) -> None:
         """Once at the start: what of it is in force."""
         if self.mode is FourEyes.UNAUTHENTICATED:
-            logger.log(
-                logging.WARNING if self.has_live_accounts() else logging.INFO,
-                "FOUR EYES IS OFF: callers are not authenticated, so nobody can be told from anybody. One person alone "
-                "ends halts, raises limits and leaves dry run. Set server.auth",
-            )
+            if self.has_live_accounts():
+                logger.warning(
+                    "FOUR EYES IS OFF: callers are not authenticated, so nobody can be told from anybody. One person "
+                    "alone ends halts, raises limits and leaves dry run. Set server.auth"
+                )
+            else:
+                logger.info(
+                    "four eyes is off, as callers are not authenticated; before a live account: set server.auth"
+                )
         elif self.mode is FourEyes.OFF:
             logger.warning("four eyes is off (risk_settings.four_eyes): one person alone ends halts and raises limits")
 

@@ -2,18 +2,24 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from aiohttp import web
 
 from debt_mgmt.server.metrics import Metrics
-from debt_mgmt.server.web.protocol import SERVER, HttpProtocol
+from debt_mgmt.server.web.protocol import SERVER, HttpProtocol, refusal
 
 SHUTDOWN_SECONDS = 1.0
 """How long the last answers may take to leave once the service stops; calls were given their time before."""
 
 BACKLOG = 128
+
+NOTHING_THERE = (
+    "nothing is at this path. There is POST /v1/Service/Method, such as /v1/MarginService/CheckOrder; POST "
+    "/api/debt_mgmt/leverage/set; GET of /api/debt_mgmt/portfolio, /api/debt_mgmt/margin/status, "
+    "/api/debt_mgmt/health, /health and /metrics; and GET / for the board"
+)
 
 NOT_TOLD = "why is told to tokens that may see every account"
 
@@ -55,7 +61,7 @@ class HttpServer:
 
     async def start(self) -> int:
         """Start to listen and return the port."""
-        application = web.Application()
+        application = web.Application(middlewares=[say_what_there_is])
         application.router.add_get("/metrics", self.show_metrics)
         application.router.add_get("/health", self.show_health)
         application.router.add_get("/api/debt_mgmt/health", self.show_health)
@@ -95,6 +101,23 @@ class HttpServer:
             content_type="application/json",
             status=200 if health.serving else 503,
         )
+
+
+@web.middleware
+async def say_what_there_is(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """A path or a verb that nothing stands behind is an error in the form of all others."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return refusal(404, "NOT_FOUND", "INVALID_REQUEST", NOTHING_THERE)
+    except web.HTTPMethodNotAllowed as wrong:
+        verbs = sorted(wrong.allowed_methods)
+        message = f"this verb is not for this path: use {' or '.join(verbs)}"
+        answer = refusal(405, "INVALID_ARGUMENT", "INVALID_REQUEST", message)
+        answer.headers["Allow"] = ", ".join(verbs)
+        return answer
 
 
 async def say_nothing_of_versions(request: web.Request, response: web.StreamResponse) -> None:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from debt_mgmt.client import (
     DebtMgmtError,
     FieldViolation,
     InvalidRequest,
+    Listing,
     Order,
     PriceShock,
     RiskLevel,
@@ -20,7 +23,7 @@ from debt_mgmt.client import (
     SimulatedLeverage,
     Unavailable,
 )
-from tests.server.cli.made import TOO_HIGH, TOO_MUCH, FakeClient, check, event, status
+from tests.server.cli.made import NOON, PLACE, TOO_HIGH, TOO_MUCH, FakeClient, check, event, position, status
 
 Run = Callable[..., Result]
 
@@ -157,7 +160,28 @@ def test_one_account_is_shown_with_its_working_and_what_protects_it_not(run: Run
     assert "protections that are OFF: order rate" in result.stdout
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, 110, 111, 113, 125, 140])
+def test_no_heading_and_no_symbol_is_broken(run: Run, columns: int) -> None:
+    held = position(
+        entry_price=Decimal("60123.4"),
+        mark_price=Decimal("60071.9"),
+        notional=Decimal("1218021.57"),
+        liquidation_price=Decimal("26829.84"),
+        distance_to_liquidation=Decimal("0.553"),
+    )
+    client: Any = FakeClient(statuses=CROWD)
+
+    async def positions(account_id: str, **_: Any) -> Any:
+        return Listing([held], PLACE, NOON)
+
+    client.positions = positions
+    lines = [line for line in run(client, "positions", "calm", columns=columns).stdout.splitlines() if line.strip()]
+    assert len(lines) == 3, "a heading, a rule, a position"
+    assert {"symbol", "quantity", "entry", "mark", "unrealized", "liquidation"} <= set(lines[0].split())
+    assert {"BTCUSDT", "26,829.84", "60,071.9"} <= set(lines[2].split())
+
+
+@pytest.mark.parametrize("columns", [80, 110, 120])
 @pytest.mark.parametrize(
     "arguments",
     [

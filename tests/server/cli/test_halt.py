@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 
-from debt_mgmt.client import AccountExists, Environment, OrderRate, TradingState
+from debt_mgmt.client import AccountExists, Environment, OrderRate, Protection, TradingState
 from debt_mgmt.server.cli.account_limits import changes_in, changes_of
-from debt_mgmt.server.cli.drill import account_for, percentile
+from debt_mgmt.server.cli.drill import account_for, check_one_person_is_enough, percentile
 from debt_mgmt.server.cli.session import Failed
 from tests.server.cli import made
 from tests.server.cli.test_service import Service, asked, run, start
@@ -131,6 +132,26 @@ def test_a_drill_refuses_accounts_with_money_behind_them(environment: Environmen
         asyncio.run(account_for(client, "demo"))
     trading: Any = Existing(environment=Environment.SANDBOX, trading_state=TradingState.ACTIVE)
     assert asyncio.run(account_for(trading, "demo")).account_id == "demo"
+
+
+@pytest.mark.parametrize("off", [True, False])
+def test_a_drill_halts_nothing_that_it_may_not_resume_alone(off: bool) -> None:
+    class Watched:
+        async def risk_limits(self, account_id: str) -> Any:
+            return SimpleNamespace(protections=[SimpleNamespace(protection=Protection.FOUR_EYES, off=off)])
+
+    client: Any = Watched()
+    if off:
+        asyncio.run(check_one_person_is_enough(client, "drill"))
+    else:
+        with pytest.raises(Failed, match="second person"):
+            asyncio.run(check_one_person_is_enough(client, "drill"))
+
+
+def test_what_was_not_there_yet_is_not_called_unknown(service: Service) -> None:
+    for arguments in (("limits", "diff", "demo", "--since", "7d"), ("status", "demo", "--as-of", "7d")):
+        done = run(service, *arguments)
+        assert done.returncode == 2 and "may have been opened later" in done.stderr, done
 
 
 def test_percentiles_are_values_that_were_measured() -> None:

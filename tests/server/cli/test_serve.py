@@ -88,6 +88,12 @@ def test_the_first_call_goes_to_an_address_that_this_machine_reaches(host: str, 
     assert f'SyncMarginClient("{target}")' in calls
 
 
+def test_the_first_calls_to_an_encrypted_service_are_encrypted() -> None:
+    calls = first_calls("127.0.0.1:1", encrypted=True)
+    assert "-plaintext" not in calls and "-cacert $DEBT_MGMT_TLS_CA" in calls
+    assert calls.startswith("export DEBT_MGMT_TLS_CA=") and "SyncMarginClient.from_env(" in calls
+
+
 def test_a_log_record_as_json_is_one_object() -> None:
     record = logging.LogRecord("debt_mgmt.server", logging.WARNING, "x.py", 1, "shard %d %s", (3, "“halted”"), None)
     assert json.loads(JsonFormatter().format(record)) | {"time": ""} == {

@@ -274,6 +274,18 @@ def test_serve_drains_and_ends_when_told_to() -> None:
         assert running.process.returncode == 0
 
 
+def test_a_hangup_does_not_end_a_service_without_a_terminal() -> None:
+    with open_place() as directory:
+        running = start(directory)
+        running.process.send_signal(signal.SIGHUP)
+        assert asked(running, "accounts")["accounts"] == []
+        running.process.send_signal(signal.SIGTERM)
+        _, said = running.process.communicate(timeout=30)
+        assert running.process.returncode == 0
+    assert "SIGHUP is ignored" in said
+    assert "WARNING" not in said.replace("PostgreSQL does not run as root", ""), "a first start is no cause for alarm"
+
+
 def test_a_port_that_is_taken_is_said_in_a_line(service: Service) -> None:
     with open_place() as directory:
         arguments = ("--address", service.said["target"], "--metrics-port", "0", "--data-dir", str(directory))

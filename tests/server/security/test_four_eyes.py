@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import aiohttp
 import grpc
@@ -18,7 +19,9 @@ from debt_mgmt.core import commands as c
 from debt_mgmt.core.access import Role
 from debt_mgmt.core.account import Limits
 from debt_mgmt.core.changes import ChangeState
+from debt_mgmt.core.settings import FourEyes
 from debt_mgmt.server.actor import SYSTEM, Actor
+from debt_mgmt.server.four_eyes import SecondPerson
 from debt_mgmt.server.journal.memory_journal import MemoryJournal
 from debt_mgmt.server.security.tokens import digest_of_secret, new_secret
 from debt_mgmt.v1 import account_service_pb2, audit_service_pb2, risk_service_pb2, types_pb2
@@ -444,6 +447,16 @@ async def test_off_is_off_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureF
         assert await four_eyes_of(one.ann, "alice") == (True, "risk_settings.four_eyes is off")
         assert not one.engine.metrics_snapshot().four_eyes
     assert "four eyes is off" in caplog.text
+
+
+def test_a_start_without_live_accounts_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    said = SimpleNamespace(mode=FourEyes.UNAUTHENTICATED, has_live_accounts=lambda: False)
+    with caplog.at_level(logging.INFO):
+        SecondPerson.say(cast("SecondPerson", said))
+        assert [one.levelno for one in caplog.records] == [logging.INFO] and "FOUR EYES" not in caplog.text
+        said.has_live_accounts = lambda: True
+        SecondPerson.say(cast("SecondPerson", said))
+    assert caplog.records[-1].levelno == logging.WARNING and "FOUR EYES IS OFF" in caplog.text
 
 
 async def test_all_is_for_sandbox_accounts_too(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from debt_mgmt.client import AuditEvent, MarginClient, OrderRate, RiskLimits, RiskLimitsStatus, as_of
+from debt_mgmt.client import AuditEvent, MarginClient, OrderRate, RiskLimits, RiskLimitsStatus
 from debt_mgmt.server.cli.audit import actor_name
 from debt_mgmt.server.cli.changes import not_done
 from debt_mgmt.server.cli.output import Output
-from debt_mgmt.server.cli.session import Exit, Failed
+from debt_mgmt.server.cli.session import Exit, Failed, as_it_was
 from debt_mgmt.server.cli.tables import exact, table
 from debt_mgmt.server.cli.typed import number_of
 from debt_mgmt.server.cli.wording import moment, span, state_text
@@ -58,7 +58,7 @@ async def compare(
 ) -> None:
     """Two accounts, or one then and now."""
     if since is not None:
-        with as_of(since):
+        with as_it_was(since):
             then = (await client.risk_limits(account)).limits
         sides = {f"{moment(since)} UTC": then, "now": (await client.risk_limits(account)).limits}
     else:

@@ -24,7 +24,7 @@ from debt_mgmt.server.security.jwt import read_keys
 from debt_mgmt.server.security.tls import Certificates
 from debt_mgmt.server.security.watched_file import UnusableFile
 
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
 DISK_BYTES_LEAST = 1 << 30
 DISK_SHARE_LEAST = 0.05
 EXPIRES_SOON = timedelta(days=14)

@@ -36,6 +36,8 @@ ROWS_WALKED = 500
 
 NAMED_MOST = 5
 HTTP_SECONDS = 5.0
+JOURNAL_SECONDS = 3.0
+"""Within which a journal that can be read gives the ends of its logs."""
 
 
 @dataclass
@@ -192,7 +194,7 @@ def why(one: ProtectionStatus) -> str:
 async def journal_findings(client: MarginClient) -> list[Finding]:
     """Whether the newest events of each shard are what was written."""
     try:
-        heads = (await client.verify_audit(max_events=1)).shards
+        heads = (await client.verify_audit(max_events=1, timeout=JOURNAL_SECONDS)).shards
         walks = [
             await client.verify_audit(
                 shard=one.shard, start_position=max(1, one.head_position - ROWS_WALKED + 1), max_events=2 * ROWS_WALKED

@@ -10,13 +10,23 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from debt_mgmt.client import Account, AccountExists, Environment, MarginClient, Order, RefusalReason, TradingState
+from debt_mgmt.client import (
+    Account,
+    AccountExists,
+    Environment,
+    MarginClient,
+    Order,
+    Protection,
+    RefusalReason,
+    TradingState,
+)
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, client_of, finish
 from debt_mgmt.server.cli.tables import table
 from debt_mgmt.server.cli.wording import counted
 
 HALTED = (RefusalReason.TRADING_HALTED, RefusalReason.HOUSE_HALTED)
+FOUR_EYES = Protection.FOUR_EYES
 REASON = "drill: how soon a halt is in force"
 STRATEGY = "drill"
 """Of the orders that are checked."""
@@ -52,6 +62,7 @@ def drill(
     async def work() -> Exit:
         async with client_of(target) as client, client_of(target) as trader:
             await account_for(client, account)
+            await check_one_person_is_enough(client, account)
             order = await order_for(client)
             measured = [await measure(client, trader, account, order) for _ in range(rounds)]
             of_strategy = [await measure(client, trader, account, order, STRATEGY) for _ in range(rounds)]
@@ -73,6 +84,14 @@ async def account_for(client: MarginClient, account_id: str) -> Account:
         why = found.trading_state_reason or "no reason was given"
         raise Failed(f"account {account_id} is halted ({why}), and a drill would end that", Exit.REFUSED)
     return found
+
+
+async def check_one_person_is_enough(client: MarginClient, account_id: str) -> None:
+    """Raise Failed where the drill could halt the account and not resume it."""
+    four_eyes = [one for one in (await client.risk_limits(account_id)).protections if one.protection is FOUR_EYES]
+    if any(not one.off for one in four_eyes):
+        words = f"a drill of account {account_id} would need a second person to resume it, each round"
+        raise Failed(f"{words}: with risk_settings.four_eyes all there is none", Exit.REFUSED)
 
 
 async def order_for(client: MarginClient) -> Order:

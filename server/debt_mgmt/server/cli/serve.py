@@ -82,7 +82,10 @@ def serve(
         output.show(announcement(settings, service.port, service.metrics_port, service.admin_token_file))
         if demo:
             output.show(Text("\nTry it in another terminal", "bold"))
-            output.paste(first_calls(target_of(settings.server.host, service.port), token_file_of(settings)))
+            target = target_of(settings.server.host, service.port)
+            output.paste(
+                first_calls(target, token_file_of(settings), encrypted=settings.server.tls.certificate is not None)
+            )
         output.show(Text("\nctrl-c stops it", "dim"))
         output.line(
             **facts(settings, service.port, service.metrics_port, demo), admin_token_file=service.admin_token_file
@@ -230,8 +233,8 @@ def token_file_of(settings: Settings) -> Path | None:
     return file if settings.server.auth in ("tokens", "both") and file.exists() else None
 
 
-def first_calls(target: str, token_file: Path | None = None) -> str:
-    """The same first call from the shell and from Python, ready to paste."""
+def first_calls(target: str, token_file: Path | None = None, *, encrypted: bool = False) -> str:
+    """The same first call from the shell and from Python, ready to paste; with TLS, once ca.pem is named."""
     body = '{"account_id":"demo"}'
     client = "SyncMarginClient()" if target == "127.0.0.1:50051" else f'SyncMarginClient("{target}")'
     option = "" if target == "127.0.0.1:50051" else f" --target {target}"
@@ -240,10 +243,15 @@ def first_calls(target: str, token_file: Path | None = None) -> str:
         first = [f"export DEBT_MGMT_TOKEN_FILE={token_file}"]
         header = '-H "authorization: Bearer $(cat $DEBT_MGMT_TOKEN_FILE)" '
         client = f'SyncMarginClient.from_env(target="{target}")'
+    how = "-plaintext"
+    if encrypted:
+        how = "-cacert $DEBT_MGMT_TLS_CA"
+        first = ["export DEBT_MGMT_TLS_CA=ca.pem  # who has signed the service's certificate", *first]
+        client = f'SyncMarginClient.from_env(target="{target}")'
     return "\n".join(
         (
             *first,
-            f"grpcurl -plaintext {header}-d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
+            f"grpcurl {how} {header}-d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
             f"debt-mgmt status demo{option}",
             "python - <<'EOF'",
             "from debt_mgmt.client import SyncMarginClient",

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Annotated, Any
@@ -95,10 +95,20 @@ def ask(output: Output, target: str, work: Work, then: Revision | datetime | Non
 
     async def connected() -> Exit | None:
         async with client_of(target) as client:
-            with contextlib.nullcontext() if then is None else as_of(then):
+            with contextlib.nullcontext() if then is None else as_it_was(then):
                 return await work(client)
 
     finish(output, target, connected())
+
+
+@contextlib.contextmanager
+def as_it_was(then: Revision | datetime) -> Iterator[None]:
+    """Read what stood then. Raises Failed for what was not there yet, which is not to be taken for a wrong name."""
+    try:
+        with as_of(then):
+            yield
+    except errors.NotFound as error:
+        raise Failed(f"{error.reason}: {error.message} at that time; it may have been opened later") from None
 
 
 def finish(output: Output, target: str, work: Coroutine[Any, Any, Exit | None], loop: Any = None) -> None:

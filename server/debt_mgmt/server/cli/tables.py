@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +22,9 @@ from debt_mgmt.server.cli.wording import (
     signed_text,
     utilization,
 )
+
+UNBOUNDED = 1_000
+"""Characters: a screen that no table is too wide for."""
 
 
 def table(*columns: str, right: Sequence[str] = (), title: str | None = None, tight: bool = False) -> Table:
@@ -127,10 +130,27 @@ def side_text(position: Position) -> str:
     return "LONG" if position.quantity > 0 else "SHORT"
 
 
+class FirstThatFits:
+    """Shows the first of some tables whose lines need not be broken, else the last."""
+
+    def __init__(self, *tables: Table) -> None:
+        self.tables = tables
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(width=UNBOUNDED)
+        fitting = (one for one in self.tables if one.__rich_measure__(console, unbounded).maximum <= options.max_width)
+        yield next(fitting, self.tables[-1])
+
+
 def positions_table(positions: Sequence[Position], *, narrow: bool, title: str | None = None) -> RenderableType:
     """Open positions; a narrow screen goes without what can be worked out."""
     if not positions:
         return Text("no open positions", "dim")
+    shapes = ((True, True),) if narrow else ((False, False), (False, True), (True, True))
+    return FirstThatFits(*(table_of_positions(positions, *shape, title) for shape in shapes))
+
+
+def table_of_positions(positions: Sequence[Position], narrow: bool, tight: bool, title: str | None) -> Table:
     columns = ["symbol", "side", "quantity", "entry", "mark", "notional", "unrealized", "margin", "lev", "mode"]
     columns += ["liquidation", "away"] + (["strategies"] if any(one.strategies for one in positions) else [])
     left_out = set() if any(one.margin_mode is MarginMode.ISOLATED for one in positions) else {"mode"}
@@ -139,7 +159,7 @@ def positions_table(positions: Sequence[Position], *, narrow: bool, title: str |
         left_out |= {"side"} if all(one.position_side is PositionSide.NET for one in positions) else {"away"}
     columns = [name for name in columns if name not in left_out]
     numbers = [name for name in columns if name not in ("symbol", "side", "mode", "strategies")]
-    made = table(*columns, right=numbers, title=title, tight=narrow)
+    made = table(*columns, right=numbers, title=title, tight=tight)
     for one in positions:
         cells: dict[str, Any] = {
             "symbol": one.symbol,

@@ -345,6 +345,13 @@ def migrations_directory() -> Path:
     )
 
 
+class _Quieter(logging.LoggerAdapter[logging.Logger]):
+    """That a migration is applied is no warning: the first start applies them all."""
+
+    def warning(self, *words: Any, **more: Any) -> None:
+        self.info(*words, **more)
+
+
 async def migrate_schema(dsn: str, *, schema: str = DEFAULT_SCHEMA, migrations: Path | None = None) -> None:
     """Create the schema and apply the migrations that it lacks; services that start together take turns."""
     check_schema_name(schema)
@@ -357,7 +364,7 @@ async def migrate_schema(dsn: str, *, schema: str = DEFAULT_SCHEMA, migrations: 
             # One lock for all schemas: what was applied is noted in tables that they share.
             await connection.execute("SELECT pg_advisory_lock(hashtextextended('debt_mgmt migrations', 0))")
             await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-            await pogo.apply(connection, directory, schema_name=schema, logger=_log)
+            await pogo.apply(connection, directory, schema_name=schema, logger=_Quieter(_log))
         except BadMigrationError as error:
             raise JournalError(f"{error} to schema {schema}: {error.__cause__}") from error
         finally:
