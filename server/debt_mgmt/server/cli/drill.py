@@ -10,7 +10,16 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from debt_mgmt.client import Account, AccountExists, Environment, MarginClient, Order, RefusalReason, TradingState
+from debt_mgmt.client import (
+    Account,
+    AccountExists,
+    Environment,
+    MarginClient,
+    Order,
+    Protection,
+    RefusalReason,
+    TradingState,
+)
 from debt_mgmt.server.cli.output import Output
 from debt_mgmt.server.cli.session import NEAR, Exit, Failed, Json, Target, client_of, finish
 from debt_mgmt.server.cli.tables import table
@@ -44,14 +53,16 @@ def drill(
 ) -> None:
     """Halt a sandbox account, measure the time until that is in force for others, resume it, and print p50 and p99.
 
-    Then the same of one strategy in that account. Live and testnet accounts are refused, and those that are halted
-    already. Exit status 0: every halt was in force when the service said so. 1: one was not.
+    Then the same of one strategy in that account. Live and testnet accounts are refused, those that are halted already,
+    and all where the end of a halt needs a second person. Exit status 0: every halt was in force when the service said
+    so. 1: one was not, or the drill was refused.
     """
     output = Output(as_json)
 
     async def work() -> Exit:
         async with client_of(target) as client, client_of(target) as trader:
             await account_for(client, account)
+            await check_resumes_alone(client, account)
             order = await order_for(client)
             measured = [await measure(client, trader, account, order) for _ in range(rounds)]
             of_strategy = [await measure(client, trader, account, order, STRATEGY) for _ in range(rounds)]
@@ -73,6 +84,16 @@ async def account_for(client: MarginClient, account_id: str) -> Account:
         why = found.trading_state_reason or "no reason was given"
         raise Failed(f"account {account_id} is halted ({why}), and a drill would end that", Exit.REFUSED)
     return found
+
+
+async def check_resumes_alone(client: MarginClient, account_id: str) -> None:
+    """Raises Failed where one person alone could not end what the drill halts."""
+    limits = await client.risk_limits(account_id)
+    if any(one.protection is Protection.FOUR_EYES and not one.off for one in limits.protections):
+        words = (
+            f"ending a halt of account {account_id} needs a second person (risk_settings.four_eyes), so a drill could "
+        )
+        raise Failed(words + "not resume what it halts; nothing was halted", Exit.REFUSED)
 
 
 async def order_for(client: MarginClient) -> Order:
