@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -199,7 +200,8 @@ async def test_halts_and_changes_that_wait_are_shown_to_whom_they_concern(tmp_pa
         await open_accounts(gate.desk)
         ann, watcher = await gate.issue("ann", Role.RISK), await gate.issue("watcher", Role.VIEWER)
         desk = gate.as_caller(ann)
-        for number, scope in enumerate([{"owner": "desk"}, {"account_id": "calm"}]):
+        scopes: list[dict[str, Any]] = [{"owner": "desk"}, {"account_id": "calm"}]
+        for number, scope in enumerate(scopes):
             halt = risk_service_pb2.HaltTradingRequest(request_id=f"halt-{number}", reason="too <b>loud</b>", **scope)
             assert (await desk.risk.HaltTrading(halt)).accepted
         async with page_at(board_of(gate.bare)) as page:
