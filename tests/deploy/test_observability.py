@@ -160,6 +160,12 @@ def test_pages_tell_commands_metrics_and_pages_that_exist(exposed: Exposed) -> N
     assert unknown == []
 
 
+def test_every_alert_has_figures_with_which_it_fires() -> None:
+    read = yaml.safe_load((DEPLOY / "prometheus" / "rules_test.yaml").read_text("utf-8"))
+    tried = [one for case in read["tests"] for one in case["alert_rule_test"]]
+    assert {one["alertname"] for one in tried if one["exp_alerts"]} == {rule["alert"] for rule in rules()}
+
+
 def test_panels_of_the_dashboard_have_ids_of_their_own_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in panels()}) == len(panels())
     taken: set[tuple[int, int]] = set()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from debt_mgmt.core.access import Role
-from debt_mgmt.v1 import debt_service_pb2
+from debt_mgmt.v1 import debt_service_pb2, risk_service_pb2
 from tests.e2e.books import BUY
 from tests.server.security.door import door
 from tests.support.browser import Page, chromium, page_at
@@ -56,6 +56,11 @@ async def desk() -> AsyncIterator[Desk]:
 
 def board_of(desk: Desk) -> str:
     return f"http://127.0.0.1:{desk.running.metrics_port}/"
+
+
+def others(complaints: list[str]) -> list[str]:
+    """Complaints but those of a browser about a token that is refused, or may not see what waits."""
+    return [one for one in complaints if "401" not in one and not ("403" in one and "ListPendingChanges" in one)]
 
 
 async def cell(page: Page, account_id: str, column: int) -> str:
@@ -185,5 +190,39 @@ async def test_the_board_asks_for_a_token_and_shows_what_it_may_see(tmp_path: Pa
             await asyncio.sleep(0.6)
             assert await page.evaluate(ROWS) == ["busy"]
             assert mine not in await page.evaluate("location.href + document.body.innerText")
-            complaints: list[Any] = [one for one in page.complaints if "401" not in one]
-            assert complaints == []
+            assert others(page.complaints) == []
+
+
+@in_browser
+async def test_halts_and_changes_that_wait_are_shown_to_whom_they_concern(tmp_path: Path) -> None:
+    text = "document.getElementById('{}').innerText"
+    async with door(tmp_path, risk_settings__four_eyes="all") as gate:
+        await open_accounts(gate.desk)
+        ann, watcher = await gate.issue("ann", Role.RISK), await gate.issue("watcher", Role.VIEWER)
+        desk = gate.as_caller(ann)
+        scopes: list[dict[str, Any]] = [{"owner": "desk"}, {"account_id": "calm"}]
+        for number, scope in enumerate(scopes):
+            halt = risk_service_pb2.HaltTradingRequest(request_id=f"halt-{number}", reason="too <b>loud</b>", **scope)
+            assert (await desk.risk.HaltTrading(halt)).accepted
+        async with page_at(board_of(gate.bare)) as page:
+            await page.until("document.getElementById('ask').className == 'asked'")
+            assert await page.evaluate("document.getElementById('halted').hidden")
+            await page.evaluate(SIGN_IN.format(token=watcher))
+            halts = await page.until(text.format("halts"))
+            assert "owner desk" in halts and "account calm" in halts
+            assert "too <b>loud</b>" in halts and "by ann" in halts
+            resume = risk_service_pb2.ResumeTradingRequest(request_id="resume", reason="over", owner="desk")
+            change_id = (await desk.risk.ResumeTrading(resume)).pending_change_id
+            assert change_id
+            await page.evaluate("askHouse()")
+            assert await page.evaluate("notRisk && document.getElementById('waiting').hidden"), "it is not for a viewer"
+            await page.evaluate(SIGN_IN.format(token=ann))
+            waiting = await page.until(text.format("changes"))
+            assert "owner desk halted → resumed" in waiting and "until" in waiting
+            assert f"over · by ann · {change_id}" in waiting
+            await page.picture(tmp_path / "house.png")
+            reject = risk_service_pb2.RejectChangeRequest(request_id="reject", change_id=change_id)
+            assert (await desk.risk.RejectChange(reject)).accepted
+            await page.until("document.getElementById('waiting').hidden")
+            assert not await page.evaluate("document.getElementById('halted').hidden")
+            assert others(page.complaints) == []

@@ -7,10 +7,10 @@ import msgspec
 from debt_mgmt.core import commands as c
 from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Account, Debt, Lender, Posting
-from debt_mgmt.core.decide_venue_loans import ask_to_borrow, ask_to_repay
+from debt_mgmt.core.decide_venue_loans import ask_to_borrow, ask_to_repay, loan_refused
 from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.interest import CLOCKS, Charge, charge_of, charges_due
-from debt_mgmt.core.loans import LoanCheck, check_loan, grown_debt, spendable, value_of
+from debt_mgmt.core.loans import check_loan, grown_debt, spendable, value_of
 from debt_mgmt.core.money import ZERO, owned
 from debt_mgmt.core.refusals import Reason, Violation, by_precedence
 
@@ -27,7 +27,7 @@ def borrow(draft: Draft, command: c.Borrow) -> None:
     account, asset, amount = draft.account, command.asset, command.amount
     check = check_loan(account, world, asset, amount)
     if check.violations or check.rate is None:
-        return refuse_loan(draft, before, check)
+        return refuse_alone(draft, before, loan_refused(check, check.violations))
     debt = grown_debt(account.debts.get(asset), check.rate, amount, world.at)
     draft.add(
         e.Borrowed(
@@ -45,23 +45,6 @@ def borrow(draft: Draft, command: c.Borrow) -> None:
     if clock.opening_periods and debt.annual_rate is not None:
         charge = charge_of(clock, debt.opened_at, world.at, amount, debt.annual_rate, clock.opening_periods)
         add_charge(draft, debt, charge)
-
-
-def refuse_loan(draft: Draft, before: Account, check: LoanCheck) -> None:
-    refuse_alone(
-        draft,
-        before,
-        e.CommandRefused(
-            command="Borrow",
-            violations=check.violations,
-            margin_required=check.margin_required,
-            margin_available=check.before.margin_available,
-            margin_utilization=check.before.margin_utilization,
-            largest_amount=check.largest_amount,
-            before=check.before,
-            after=check.after,
-        ),
-    )
 
 
 def refuse_alone(draft: Draft, before: Account, refusal: e.CommandRefused) -> None:

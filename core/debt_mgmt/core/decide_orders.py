@@ -23,7 +23,8 @@ from debt_mgmt.core.check import CheckResult, check, order_window
 from debt_mgmt.core.draft import Draft, instrument_of, refuse
 from debt_mgmt.core.fills import FillOutcome, postings_of, settle_fill
 from debt_mgmt.core.instrument import Instrument
-from debt_mgmt.core.levels import end_unsent, requested_step
+from debt_mgmt.core.levels import end_unsent
+from debt_mgmt.core.liquidation import step_of
 from debt_mgmt.core.margin import (
     leverage_of,
     margin_mode_of,
@@ -297,7 +298,7 @@ def close_position(draft: Draft, command: c.ClosePosition) -> None:
         return refuse(draft, "ClosePosition", note)
     quantity = left if command.quantity is None else min(command.quantity, left)
     if running is not None:
-        step = requested_step(running.plan_id, len(running.steps) + 1, position, quantity)
+        step = step_of(running.plan_id, len(running.steps) + 1, position, quantity, ReductionCause.REQUESTED)
         draft.add(e.ReductionExtended((step,)))
         return end_unsent(draft, (step,))
     summary = summarize(account, draft.world)
@@ -309,7 +310,7 @@ def close_position(draft: Draft, command: c.ClosePosition) -> None:
                 cause=ReductionCause.REQUESTED,
                 reason=command.reason,
                 started_at=draft.world.at,
-                steps=(requested_step(plan_id, 1, position, quantity),),
+                steps=(step_of(plan_id, 1, position, quantity, ReductionCause.REQUESTED),),
                 utilization_before=ratio(summary.used, summary.equity) if summary.known else None,
                 marks=summary.marks_used(),
             )

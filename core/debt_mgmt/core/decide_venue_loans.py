@@ -22,7 +22,7 @@ def ask_to_borrow(draft: Draft, command: c.Borrow) -> None:
     check = check_loan(account, draft.world, asset, command.amount, apart=command.apart)
     found = [*check.violations, *dry(account), *(unanswered(one) for one in account.loans.values())]
     if found:
-        return refuse_loan(draft, check, found)
+        return draft.add(loan_refused(check, by_precedence(found)))
     draft.add(
         e.LoanRequested(
             asked(draft, LoanKind.BORROW, asset, command.amount, command.apart),
@@ -32,18 +32,16 @@ def ask_to_borrow(draft: Draft, command: c.Borrow) -> None:
     )
 
 
-def refuse_loan(draft: Draft, check: LoanCheck, found: list[Violation]) -> None:
-    draft.add(
-        e.CommandRefused(
-            command="Borrow",
-            violations=by_precedence(found),
-            margin_required=check.margin_required,
-            margin_available=check.before.margin_available,
-            margin_utilization=check.before.margin_utilization,
-            largest_amount=check.largest_amount,
-            before=check.before,
-            after=check.after,
-        )
+def loan_refused(check: LoanCheck, violations: tuple[Violation, ...]) -> e.CommandRefused:
+    return e.CommandRefused(
+        command="Borrow",
+        violations=violations,
+        margin_required=check.margin_required,
+        margin_available=check.before.margin_available,
+        margin_utilization=check.before.margin_utilization,
+        largest_amount=check.largest_amount,
+        before=check.before,
+        after=check.after,
     )
 
 

@@ -518,28 +518,7 @@ HouseEvent = (
     | ChangeCarriedOut
     | CommandRefused
 )
-AnyEvent = (
-    AccountEvent
-    | InstrumentPut
-    | AssetRuleSet
-    | BorrowRateSet
-    | FundingRatePublished
-    | ResetScheduleSet
-    | TradingHalted
-    | TradingResumed
-    | LimitSetPut
-    | LimitSetDeleted
-    | ConfigurationChanged
-    | SignInFailed
-    | TokenIssued
-    | TokenRotated
-    | TokenRevoked
-    | ChangeProposed
-    | ChangeApproved
-    | ChangeRejected
-    | ChangeExpired
-    | ChangeCarriedOut
-)
+AnyEvent = AccountEvent | HouseEvent
 
 
 def kind_of(event: Event) -> str:

@@ -11,7 +11,6 @@ from debt_mgmt.core.account import (
     Alert,
     AlertKind,
     Baselines,
-    Position,
     Posting,
     Reduction,
     ReductionCause,
@@ -19,14 +18,13 @@ from debt_mgmt.core.account import (
     Reservation,
     RiskLevel,
     Severity,
-    Side,
     TradingState,
 )
 from debt_mgmt.core.apply_venue import rehearsal
 from debt_mgmt.core.draft import Draft
 from debt_mgmt.core.halts import is_halted, narrow_halts
 from debt_mgmt.core.limits import PEAK_STEP, cleared_now, day_of, tripped_now, worth
-from debt_mgmt.core.liquidation import client_order_id, forced_plan, step_of
+from debt_mgmt.core.liquidation import forced_plan, step_of
 from debt_mgmt.core.margin import PositionFigures, Summary, World, summarize
 from debt_mgmt.core.money import ZERO, owned, ratio, required, text
 from debt_mgmt.core.settings import RiskSettings
@@ -437,7 +435,7 @@ def doomed_positions(account: Account, summary: Summary) -> list[PositionFigures
 
 def isolated_steps(plan_id: str, doomed: list[PositionFigures], first: int) -> tuple[ReductionStep, ...]:
     return tuple(
-        step_of(plan_id, number, one, abs(one.position.quantity), ReductionCause.ISOLATED)
+        step_of(plan_id, number, one.position, abs(one.position.quantity), ReductionCause.ISOLATED)
         for number, one in enumerate(doomed, start=first)
     )
 
@@ -486,16 +484,3 @@ def end_finished_reduction(draft: Draft, summary: Summary) -> None:
         now = percent(summary.used, summary.equity) if summary.known else "unknown"
         message = f"the reduction is done: margin utilization is {now}"
         raise_alert(draft, AlertKind.LIQUIDATION_FINISHED, Severity.WARNING, message, summary, subject=plan.plan_id)
-
-
-def requested_step(plan_id: str, number: int, position: Position, quantity: Decimal) -> ReductionStep:
-    """One step of a close that somebody asked for; it needs no price."""
-    return ReductionStep(
-        step=number,
-        client_order_id=client_order_id(plan_id, number),
-        symbol=position.symbol,
-        position_side=position.side,
-        side=Side.SELL if position.quantity > 0 else Side.BUY,
-        quantity=quantity,
-        cause=ReductionCause.REQUESTED,
-    )

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from decimal import Decimal
 
-from debt_mgmt.core.account import Reduction, ReductionCause, ReductionStep, Side
+from debt_mgmt.core.account import Position, Reduction, ReductionCause, ReductionStep, Side
 from debt_mgmt.core.margin import PositionFigures, Summary, World
 from debt_mgmt.core.money import ONE, ZERO, ceil_to_step, ratio
 from debt_mgmt.core.settings import RiskSettings, fee_rate
@@ -28,7 +28,7 @@ def forced_plan(summary: Summary, world: World, plan_id: str, reason: str) -> Re
     quantities = forced_quantities(summary, world)
     chosen = [one for one in by_relief(summary) if quantities.get(one.position.key)]
     steps = tuple(
-        step_of(plan_id, number, one, quantities[one.position.key], ReductionCause.FORCED)
+        step_of(plan_id, number, one.position, quantities[one.position.key], ReductionCause.FORCED)
         for number, one in enumerate(chosen, start=1)
     )
     return Reduction(
@@ -42,8 +42,7 @@ def forced_plan(summary: Summary, world: World, plan_id: str, reason: str) -> Re
     )
 
 
-def step_of(plan_id: str, number: int, one: PositionFigures, quantity: Decimal, cause: ReductionCause) -> ReductionStep:
-    position = one.position
+def step_of(plan_id: str, number: int, position: Position, quantity: Decimal, cause: ReductionCause) -> ReductionStep:
     return ReductionStep(
         step=number,
         client_order_id=client_order_id(plan_id, number),

@@ -55,6 +55,16 @@ def test_a_raised_limit_waits_for_somebody_else(service: Service, people: tuple[
     assert "no change waits" in run(service, ben, "changes", "list").stdout
 
 
+def test_a_drill_that_could_not_resume_alone_halts_nothing(service: Service) -> None:
+    admin = Path(service.said["admin_token_file"]).read_text().strip()
+    done = run(service, admin, "drill", "--rounds", "1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs a second person" in done.stderr and "nothing was halted" in done.stderr
+    assert asked(service, admin, "halts")["halts"] == []
+    kinds = [one["kind"] for one in asked(service, admin, "audit", "list", "--account", "drill")["events"]]
+    assert "AccountCreated" in kinds and "TradingStateChanged" not in kinds
+
+
 def test_a_resume_waits_and_is_rejected(service: Service, people: tuple[str, str]) -> None:
     ann, ben = people
     assert run(service, ann, "halt", "--house", "--reason", "drill").returncode == 0

@@ -26,7 +26,6 @@ from debt_mgmt.server.cli.tables import table
 from debt_mgmt.server.cli.wording import counted
 
 HALTED = (RefusalReason.TRADING_HALTED, RefusalReason.HOUSE_HALTED)
-FOUR_EYES = Protection.FOUR_EYES
 REASON = "drill: how soon a halt is in force"
 STRATEGY = "drill"
 """Of the orders that are checked."""
@@ -54,15 +53,16 @@ def drill(
 ) -> None:
     """Halt a sandbox account, measure the time until that is in force for others, resume it, and print p50 and p99.
 
-    Then the same of one strategy in that account. Live and testnet accounts are refused, and those that are halted
-    already. Exit status 0: every halt was in force when the service said so. 1: one was not.
+    Then the same of one strategy in that account. Live and testnet accounts are refused, those that are halted already,
+    and all where the end of a halt needs a second person. Exit status 0: every halt was in force when the service said
+    so. 1: one was not, or the drill was refused.
     """
     output = Output(as_json)
 
     async def work() -> Exit:
         async with client_of(target) as client, client_of(target) as trader:
             await account_for(client, account)
-            await check_one_person_is_enough(client, account)
+            await check_resumes_alone(client, account)
             order = await order_for(client)
             measured = [await measure(client, trader, account, order) for _ in range(rounds)]
             of_strategy = [await measure(client, trader, account, order, STRATEGY) for _ in range(rounds)]
@@ -86,12 +86,14 @@ async def account_for(client: MarginClient, account_id: str) -> Account:
     return found
 
 
-async def check_one_person_is_enough(client: MarginClient, account_id: str) -> None:
-    """Raise Failed where the drill could halt the account and not resume it."""
-    four_eyes = [one for one in (await client.risk_limits(account_id)).protections if one.protection is FOUR_EYES]
-    if any(not one.off for one in four_eyes):
-        words = f"a drill of account {account_id} would need a second person to resume it, each round"
-        raise Failed(f"{words}: with risk_settings.four_eyes all there is none", Exit.REFUSED)
+async def check_resumes_alone(client: MarginClient, account_id: str) -> None:
+    """Raises Failed where one person alone could not end what the drill halts."""
+    limits = await client.risk_limits(account_id)
+    if any(one.protection is Protection.FOUR_EYES and not one.off for one in limits.protections):
+        words = (
+            f"ending a halt of account {account_id} needs a second person (risk_settings.four_eyes), so a drill could "
+        )
+        raise Failed(words + "not resume what it halts; nothing was halted", Exit.REFUSED)
 
 
 async def order_for(client: MarginClient) -> Order:
