@@ -76,6 +76,16 @@ async def test_check_reserve_fill_and_close() -> None:
         assert not await client.positions("alice")
 
 
+async def test_a_refused_fill_is_an_answer_with_the_account_as_it_is() -> None:
+    async with InProcessServer(marks=MARKS) as server, server.client() as client:
+        await alice_with_5x(client)
+        await client.record_fill("alice", "BTCUSDT", "buy", "0.05", 50000, fill_id="f1", fee=0)
+        again = await client.record_fill("alice", "BTCUSDT", "buy", "0.05", 50001, fill_id="f1", fee=0)
+        assert [each.reason for each in again.violations] == [RefusalReason.DUPLICATE_FILL]
+        assert again.fill is None
+        assert again.after.margin_used == Decimal(500)
+
+
 async def test_a_repeated_request_is_done_once() -> None:
     async with InProcessServer(marks=MARKS) as server, server.client() as client:
         await alice_with_5x(client)

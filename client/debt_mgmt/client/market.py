@@ -204,7 +204,11 @@ class MarketMethods(Methods):
     def put_instrument(
         self, instrument: Instrument, *, request_id: str | None = None, timeout: Timeout = None
     ) -> Call[InstrumentPut]:
-        """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once."""
+        """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once.
+
+        Nothing can be opened in one that was never there before until its limit set `new-instrument` is changed or
+        deleted.
+        """
         request = message(pb.PutInstrumentRequest, request_id=request_id, instrument=instrument)
         return command(self.raw.market.PutInstrument, request, InstrumentPut, timeout)
 

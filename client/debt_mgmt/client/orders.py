@@ -162,7 +162,7 @@ class FillOutcome(Outcome):
     reservation: Reservation | None
     """The reservation afterwards. None when the fill named none or was refused."""
     after: MarginFigures
-    """The account afterwards."""
+    """The account afterwards; when refused, as it is."""
 
 
 class OrderMethods(Methods):

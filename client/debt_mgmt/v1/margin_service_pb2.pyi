@@ -2096,7 +2096,7 @@ class RecordFillResponse(_message.Message):
 
     @_builtins.property
     def after(self) -> _types_pb2.MarginFigures:
-        """The account afterwards."""
+        """The account afterwards; when refused, as it is."""
 
     def __init__(
         self,

@@ -73,6 +73,8 @@ class MarketServiceServicer(object):
 
     def PutInstrument(self, request, context):
         """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once.
+        Nothing can be opened in one that was never there before until its limit set `new-instrument` is changed or deleted
+        (`PutLimitSet`, `DeleteLimitSet`), unless the service runs with `risk_settings.new_instruments: open`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

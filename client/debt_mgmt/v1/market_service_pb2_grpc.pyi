@@ -34,7 +34,10 @@ class MarketServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MarketServiceAsyncStub: ...
     PutInstrument: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.PutInstrumentRequest, _market_service_pb2.PutInstrumentResponse]
-    """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once."""
+    """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once.
+    Nothing can be opened in one that was never there before until its limit set `new-instrument` is changed or deleted
+    (`PutLimitSet`, `DeleteLimitSet`), unless the service runs with `risk_settings.new_instruments: open`.
+    """
     ListInstruments: _grpc.UnaryUnaryMultiCallable[_market_service_pb2.ListInstrumentsRequest, _market_service_pb2.ListInstrumentsResponse]
     """Lists instruments by symbol."""
     PublishMarks: _grpc.StreamUnaryMultiCallable[_market_service_pb2.PublishMarksRequest, _market_service_pb2.PublishMarksResponse]
@@ -56,7 +59,10 @@ class MarketServiceAsyncStub(MarketServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutInstrument: _aio.UnaryUnaryMultiCallable[_market_service_pb2.PutInstrumentRequest, _market_service_pb2.PutInstrumentResponse]  # type: ignore[assignment]
-    """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once."""
+    """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once.
+    Nothing can be opened in one that was never there before until its limit set `new-instrument` is changed or deleted
+    (`PutLimitSet`, `DeleteLimitSet`), unless the service runs with `risk_settings.new_instruments: open`.
+    """
     ListInstruments: _aio.UnaryUnaryMultiCallable[_market_service_pb2.ListInstrumentsRequest, _market_service_pb2.ListInstrumentsResponse]  # type: ignore[assignment]
     """Lists instruments by symbol."""
     PublishMarks: _aio.StreamUnaryMultiCallable[_market_service_pb2.PublishMarksRequest, _market_service_pb2.PublishMarksResponse]  # type: ignore[assignment]
@@ -81,7 +87,10 @@ class MarketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _market_service_pb2.PutInstrumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_market_service_pb2.PutInstrumentResponse, _abc.Awaitable[_market_service_pb2.PutInstrumentResponse]]:
-        """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once."""
+        """Defines an instrument or replaces its definition. Positions in it are margined by the new one at once.
+        Nothing can be opened in one that was never there before until its limit set `new-instrument` is changed or deleted
+        (`PutLimitSet`, `DeleteLimitSet`), unless the service runs with `risk_settings.new_instruments: open`.
+        """
 
     @_abc_1.abstractmethod
     def ListInstruments(

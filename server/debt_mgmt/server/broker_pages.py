@@ -91,6 +91,10 @@ ROAD = """\
 3. **Testnet**, where the exchange has one: `brokers.bybit.enabled: true` and `testnet: true`, with a key of the test
    system (`BYBIT_API_KEY`, `BYBIT_API_SECRET`). `debt-mgmt accounts create alice-test --broker bybit --environment
    testnet`, then `debt-mgmt accounts sync alice-test` until the differences are what you expect.
+   What is held there can be closed at once. **Nothing can be opened** until each instrument is opened on purpose, for
+   one that was never there before starts at zero: `debt-mgmt limits set --instrument bybit:BTCUSDT
+   --name new-instrument max_position_quantity=1 --reason 'tried'` ([limits.md](limits.md#new-instruments)).
+   `debt-mgmt limits tree` shows those that are still closed. The same holds at step 4 for what was not there before.
 4. **Live, watching.** `testnet: false` and a key that may **only read**. `debt-mgmt accounts create alice-live --broker
    bybit --environment live`: the account is in dry run, so reductions are planned and recorded, and none is sent. Leave
    it so for as long as it takes to trust the drift alerts, which set our margin, equity and liquidation price beside

@@ -5,7 +5,7 @@ import logging
 from decimal import Decimal
 
 from debt_mgmt.core import commands as c
-from debt_mgmt.core.account import Environment, Side
+from debt_mgmt.core.account import Environment, Limits, Side
 from debt_mgmt.server.actor import SYSTEM
 from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.prices.marks import MarkUpdate
@@ -19,6 +19,8 @@ LEVERAGE = Decimal(5)
 CAPITAL = Decimal(10_000)
 OPENING = {"BTCUSDT": Decimal("0.3"), "ETHUSDT": Decimal("4")}
 """What the account holds when it is made: long, in contracts."""
+LIMITS = Limits(max_daily_loss_fraction=Decimal("0.90"), max_drawdown_fraction=Decimal("0.90"))
+"""Its market falls every few minutes: by the house's limits it could not be traded for the rest of the day."""
 
 INTERVAL_SECONDS = 0.5
 SEED = 7
@@ -69,6 +71,8 @@ class DemoMarket:
             actor=SYSTEM,
             owner=OWNER,
         )
+        limits = c.SetLimits(LIMITS, ("max_daily_loss_fraction", "max_drawdown_fraction"), "its market crashes often")
+        await submit(ACCOUNT, limits, request_id="demo-limits", actor=SYSTEM)
         for symbol, quantity in OPENING.items():
             await submit(ACCOUNT, c.SetLeverage(symbol, LEVERAGE), request_id=f"demo-leverage-{symbol}", actor=SYSTEM)
             price = self.engine.marks[symbol].price

@@ -12,7 +12,7 @@ import typer
 
 from debt_mgmt.client import AccountExists, Environment, OrderRate, Protection, TradingState
 from debt_mgmt.server.cli.account_limits import changes_in, changes_of
-from debt_mgmt.server.cli.drill import account_for, check_one_person_is_enough, percentile
+from debt_mgmt.server.cli.drill import account_for, check_resumes_alone, percentile
 from debt_mgmt.server.cli.session import Failed
 from tests.server.cli import made
 from tests.server.cli.test_service import Service, asked, run, start
@@ -142,10 +142,10 @@ def test_a_drill_halts_nothing_that_it_may_not_resume_alone(off: bool) -> None:
 
     client: Any = Watched()
     if off:
-        asyncio.run(check_one_person_is_enough(client, "drill"))
+        asyncio.run(check_resumes_alone(client, "drill"))
     else:
         with pytest.raises(Failed, match="second person"):
-            asyncio.run(check_one_person_is_enough(client, "drill"))
+            asyncio.run(check_resumes_alone(client, "drill"))
 
 
 def test_what_was_not_there_yet_is_not_called_unknown(service: Service) -> None:

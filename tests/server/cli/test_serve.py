@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,24 @@ def test_the_first_calls_to_an_encrypted_service_are_encrypted() -> None:
     calls = first_calls("127.0.0.1:1", encrypted=True)
     assert "-plaintext" not in calls and "-cacert $DEBT_MGMT_TLS_CA" in calls
     assert calls.startswith("export DEBT_MGMT_TLS_CA=") and "SyncMarginClient.from_env(" in calls
+
+
+def test_the_first_call_names_the_programs_so_that_they_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "debt-mgmt"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert f"\n{programs}/debt-mgmt status demo" in first_calls("127.0.0.1:1")
+    monkeypatch.chdir(tmp_path)
+    assert "\n.venv/bin/debt-mgmt status demo" in first_calls("127.0.0.1:1")
+    assert "\n.venv/bin/python - <<" in first_calls("127.0.0.1:1")
+    monkeypatch.setenv("PATH", str(programs))
+    assert "\ndebt-mgmt status demo" in first_calls("127.0.0.1:1")
+    assert "\npython - <<" in first_calls("127.0.0.1:1")
 
 
 def test_a_log_record_as_json_is_one_object() -> None:

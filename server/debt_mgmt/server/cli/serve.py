@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -252,14 +254,23 @@ def first_calls(target: str, token_file: Path | None = None, *, encrypted: bool 
         (
             *first,
             f"grpcurl {how} {header}-d '{body}' {target} debt_mgmt.v1.MarginService/GetMarginStatus",
-            f"debt-mgmt status demo{option}",
-            "python - <<'EOF'",
+            f"{called('debt-mgmt')} status demo{option}",
+            f"{called('python')} - <<'EOF'",
             "from debt_mgmt.client import SyncMarginClient",
             f"with {client} as client:",
             '    print(client.margin_status("demo"))',
             "EOF",
         )
     )
+
+
+def called(name: str) -> str:
+    """How a terminal in this folder calls a program of this installation: by name where that finds it."""
+    program = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not program.exists() or (found is not None and Path(found).absolute() == program):
+        return name
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def journal_of(settings: Settings) -> str:

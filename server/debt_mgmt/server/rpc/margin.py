@@ -18,6 +18,7 @@ from debt_mgmt.server.engine import Engine
 from debt_mgmt.server.rpc import convert
 from debt_mgmt.server.rpc.answers import CODEC, carried_out, folded
 from debt_mgmt.server.rpc.checks import Checks
+from debt_mgmt.server.rpc.fund import after_message
 from debt_mgmt.server.rpc.names import LIQUIDATION_CAUSE, SIDE
 from debt_mgmt.server.rpc.orders import PaperOrders, fill_message
 from debt_mgmt.server.rpc.pages import page_of
@@ -303,6 +304,7 @@ class MarginService(Checks, PaperOrders, Watching):
             as_of=convert.timestamp(done.at),
             replayed=done.replayed,
             accepted=isinstance(event, e.FillRecorded),
+            after=after_message(self.engine, left, done),
         )
         if isinstance(event, e.CommandRefused):
             response.violations.extend(convert.violations(event.violations))
@@ -315,8 +317,6 @@ class MarginService(Checks, PaperOrders, Watching):
         for follow in done.events[1:]:
             if isinstance(follow, e.ReservationReduced) and follow.reservation_id == command.reservation_id:
                 response.reservation.CopyFrom(await self.reduced(left, held, follow))
-        if event.figures is not None:
-            response.after.CopyFrom(convert.margin_figures(event.figures, self.engine.risk, left.level))
         return response
 
     def told_before(self, account: Account, command: c.RecordFill) -> wire.RecordFillResponse:
@@ -325,6 +325,9 @@ class MarginService(Checks, PaperOrders, Watching):
             revision=self.place(account),
             as_of=convert.timestamp(self.engine.clock()),
             violations=convert.violations([Violation(Reason.DUPLICATE_FILL, command.fill_id)]),
+            after=convert.margin_figures(
+                figures(summarize(account, self.engine.world())), self.engine.risk, account.level
+            ),
         )
 
     def fill_of(self, read: Reader, request: wire.RecordFillRequest, account: Account) -> c.RecordFill:
