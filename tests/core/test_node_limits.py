@@ -306,6 +306,25 @@ def test_what_reduces_passes_whatever_is_limited() -> None:
 # what can't be computed
 
 
+def test_a_limit_in_a_currency_whose_price_is_too_old_refuses_new_risk() -> None:
+    """Nothing of an account in coin rests on that price, so nothing else would say it."""
+    desk = desk_of()
+    desk.open("dora", 100, currency="BTC", owner="others")
+    desk.value("BTC", priced_by="BTCUSDT")
+    desk.mark("BTCUSD", 50_000)
+    desk.limit_node(Scope(), "in-dollars", max_position_notional="1000")
+    assert not broken(desk, asked("buy", "1", "BTCUSD"), "dora")
+    desk.wait(timedelta(seconds=11))
+    desk.mark("BTCUSD", 50_000)
+    violation = only(checked(desk, asked("buy", "1", "BTCUSD"), "dora"))
+    assert (violation.reason, violation.subject, violation.limit_set) == ("STALE_MARK", "BTCUSDT", "in-dollars")
+    assert (violation.value, violation.limit) == (D(11), D(10))
+    desk.fill("dora", "buy", "1", "BTCUSD")
+    assert not broken(desk, asked("sell", "1", "BTCUSD"), "dora")
+    desk.mark("BTCUSDT", 50_000)
+    assert not broken(desk, asked("buy", "1", "BTCUSD"), "dora")
+
+
 def test_a_limit_in_a_currency_without_a_rate_refuses_new_risk() -> None:
     desk = desk_of()
     desk.limit_node(Scope(), currency="CHF", max_exposure_notional="100000")

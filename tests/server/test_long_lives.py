@@ -1,4 +1,4 @@
-"""Long random lives with limit sets, halts, strategies and changes that wait: exits pass, sums add up, replays agree."""
+"""Long random lives with sets, halts, strategies and changes that wait: exits pass, sums add up, replays agree."""
 
 import random
 from datetime import timedelta

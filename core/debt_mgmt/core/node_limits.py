@@ -1,13 +1,13 @@
 """The limit sets that concern an order, applied to it: what each node has left, and what the order breaks."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from debt_mgmt.core.account import Side
 from debt_mgmt.core.commands import Order
 from debt_mgmt.core.limit_sets import LimitSet
-from debt_mgmt.core.market import Unpriced
+from debt_mgmt.core.market import Mark, Unpriced
 from debt_mgmt.core.money import ZERO, owned, required
 from debt_mgmt.core.node_use import Outside, OutsideUse
 from debt_mgmt.core.refusals import Reason, Violation
@@ -74,7 +74,7 @@ class Bound:
             self.note(Reason.LEVERAGE_ABOVE_ACCOUNT, name, symbol.leverage, limits.max_leverage)
         others = self.others(view, at, outside)
         if limits.max_position_notional is not None or limits.max_exposure_notional is not None:
-            self.value(view, others)
+            self.value(view, others, at)
         if others is None:
             return
         if limits.max_concurrent_positions is not None:
@@ -120,11 +120,21 @@ class Bound:
             self.note(Reason.NOT_SUPPORTED, f"a limit of {self.limit_set.scope.words}", note=words)
         return found
 
-    def value(self, view: AccountView, others: OutsideUse | None) -> None:
+    def check_age(self, view: AccountView, marks: Sequence[Mark], at: datetime) -> None:
+        """A price of the set's currency that is too old stands in the way; that of the instrument does so anyway."""
+        max_age = view.world.settings.pre_trade_max_age
+        for mark in marks:
+            age = at - mark.received_at
+            if age > max_age and mark.symbol != self.symbol.instrument.symbol:
+                old, most = (Decimal(one // timedelta(milliseconds=1)) / 1000 for one in (age, max_age))
+                self.problems.append(self.violation(Reason.STALE_MARK, mark.symbol, old, most, None))
+
+    def value(self, view: AccountView, others: OutsideUse | None, at: datetime) -> None:
         """What a contract is worth, and what the node has already; what has no price stands in the way."""
         scope, name = self.limit_set.scope, self.symbol.instrument.symbol
         try:
-            self.unit = view.unit_value(self.symbol.instrument.symbol, self.limit_set.currency)
+            self.unit = view.unit_value(name, self.limit_set.currency)
+            self.check_age(view, view.unit_marks[name, self.limit_set.currency], at)
             if self.limit_set.limits.max_exposure_notional is None or others is None:
                 return
             if others.exposure is None:

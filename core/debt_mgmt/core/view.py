@@ -178,6 +178,8 @@ class AccountView:
         self.sets: dict[tuple[str, str], tuple[LimitSet, ...]] = {}
         self.uses: dict[str, OwnUse] = {}
         self.values: dict[tuple[str, str], Decimal] = {}
+        self.unit_marks: dict[tuple[str, str], tuple[Mark, ...]] = {}
+        """What each of `values` rests on."""
         self.held: list[tuple[str, str]] = []
         """Strategy and instrument of each risk-adding order that `hold` has counted."""
         self.most_used = world.settings.liquidation_threshold * self.equity
@@ -292,7 +294,7 @@ class AccountView:
             account, used = self.account, dict[str, Mark]()
             real = account.environment is not Environment.SANDBOX
             found = contract_value(self.world, symbol, currency or account.currency, used, real=real)
-            self.values[symbol, currency] = found
+            self.values[symbol, currency], self.unit_marks[symbol, currency] = found, tuple(used.values())
             self.marks += (one for one in used.values() if one not in self.marks)
         return found
 
