@@ -107,11 +107,13 @@ async def test_a_changed_row_is_found_unasked_and_once_mended_it_fits_again() ->
         for _ in range(shards):
             await chain.look()
         assert (await scrape(desk))["chain_broken_logs{}"] == 1
+        (warning,) = desk.engine.health().warnings
+        assert f"shard {shard} was changed at position 1" in warning
         assert chain.broken[shard].broken_position == 1
         rows[0] = whole
         for _ in range(shards):
             await chain.look()
-        assert (await scrape(desk))["chain_broken_logs{}"] == 0
+        assert (await scrape(desk))["chain_broken_logs{}"] == 0 and desk.engine.health().warnings == []
 
 
 async def test_failed_sign_ins_and_refusals_for_quotas_are_counted() -> None:

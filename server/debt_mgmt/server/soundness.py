@@ -33,6 +33,10 @@ def why(shard: "Shard[Any, Any, Any]") -> str:
 
 
 def ailments(engine: "Engine") -> list[str]:
-    """What is wrong with the clock."""
+    """What is wrong with the clock, and with what was written."""
     newest = max(shard.newest_at for shard in engine.shards.values())
-    return engine.clock_watch.problems(max(newest, engine.house_shard.newest_at))
+    changed = [
+        f"the journal of shard {shard} was changed at position {found.broken_position}: `debt-mgmt audit verify`"
+        for shard, found in sorted(engine.chain.broken.items())
+    ]
+    return engine.clock_watch.problems(max(newest, engine.house_shard.newest_at)) + changed
