@@ -11,6 +11,7 @@ from debt_mgmt.core import events as e
 from debt_mgmt.core.account import Limits, MarginMode, PositionMode, PositionSide
 from debt_mgmt.core.faults import Fault, FaultReason
 from debt_mgmt.core.refusals import PRECEDENCE, SENTENCES, Reason, Violation, by_precedence, sentence
+from debt_mgmt.core.scope import Scope
 from tests.support.desk import FREE, Desk, order, reasons, refusal
 from tests.support.instruments import BTCUSDT, linear
 from tests.support.scenario import play
@@ -298,3 +299,22 @@ def test_both_sides_of_open_orders_need_the_larger_one() -> None:
         fill     alice sell 0.6 BTCUSDT   -> quantity -0.4  used 7000
         """
     )
+
+
+@pytest.mark.parametrize(
+    ("violation", "words"),
+    [
+        (Violation(Reason.NO_POSITION, "BTCUSDT"), "there is no position BTCUSDT"),
+        (Violation(Reason.NO_POSITION, "BTCUSDT", note="no isolated position"), "BTCUSDT has no isolated position"),
+        (
+            Violation(Reason.HOUSE_HALTED, "strategy momo", note="bug", scope=Scope(strategy="momo")),
+            "trading is halted for strategy momo: bug; reducing orders still pass",
+        ),
+        (
+            Violation(Reason.DRAWDOWN, "alice", D(4507), D(1000)),
+            "the drawdown of 4507 from the peak has reached the limit 1000",
+        ),
+    ],
+)
+def test_a_refusal_says_what_it_was(violation: Violation, words: str) -> None:
+    assert sentence(violation) == words

@@ -105,7 +105,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.OPEN_RESERVATIONS: "{value} reservations would be open, the limit is {limit}",
     Reason.ORDER_RATE: "{value} orders in this interval, the limit is {limit}",
     Reason.DAILY_LOSS: "today's loss {value} has reached the limit {limit}",
-    Reason.DRAWDOWN: "the drawdown from the peak {value} has reached the limit {limit}",
+    Reason.DRAWDOWN: "the drawdown of {value} from the peak has reached the limit {limit}",
     Reason.BREAKER_TRIPPED: "circuit breaker {subject} is open until {note}",
     Reason.INSUFFICIENT_MARGIN: "margin required {value}, available {limit}",
     Reason.UTILIZATION_AFTER: "margin utilization would be {value}, at most {limit} is accepted",
@@ -143,6 +143,9 @@ WITHOUT_NUMBERS: dict[Reason, str] = {
 }
 """Where the numbers are not the reader's to know."""
 
+WITH_NOTE: dict[Reason, str] = {Reason.NO_POSITION: "{subject} has {note}"}
+"""Where something more is to be said only sometimes."""
+
 
 def sentence(violation: Violation) -> str:
     """The violation in words, for people; programs read the reason and the numbers."""
@@ -151,10 +154,14 @@ def sentence(violation: Violation) -> str:
         for name in ("value", "limit", "headroom")
     }
     words = WITHOUT_NUMBERS.get(violation.reason) if violation.value is None else None
+    if words is None and violation.note:
+        words = WITH_NOTE.get(violation.reason)
     if words is None:
         words = SENTENCES[violation.reason]
     words = words.format(subject=violation.subject, note=violation.note, **number)
-    return words if violation.scope is None else f"{words} ({origin(violation.scope, violation.limit_set)})"
+    if violation.scope is None or violation.reason is Reason.HOUSE_HALTED:
+        return words
+    return f"{words} ({origin(violation.scope, violation.limit_set)})"
 
 
 def origin(scope: Scope, limit_set: str) -> str:
