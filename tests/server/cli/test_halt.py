@@ -161,27 +161,28 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 
 def test_limits_are_set_shown_compared_and_remembered(service: Service) -> None:
-    before = asked(service, "limits", "get", "demo")["limits"]
+    asked(service, "accounts", "create", "calm")
+    before = asked(service, "limits", "get", "calm")["limits"]
     assert before["own_limits"] == []
     words = ("max_leverage=3", "max_daily_loss=500", "max_order_rate=10/1s", "breaker_cool_down=30m")
-    changed = asked(service, "limits", "set", "demo", *words, "--reason", "calmer")["outcome"]["limits"]
+    changed = asked(service, "limits", "set", "calm", *words, "--reason", "calmer")["outcome"]["limits"]
     assert (changed["max_leverage"], changed["max_daily_loss"], changed["breaker_cool_down"]) == ("3", "500", 1800)
     assert changed["max_order_rate"] == {"orders": 10, "interval": 1}
-    back = run(service, "limits", "set", "demo", "max_leverage=house", "--reason", "enough")
+    back = run(service, "limits", "set", "calm", "max_leverage=house", "--reason", "enough")
     assert back.returncode == 0 and "max_leverage" in back.stdout
-    found = asked(service, "limits", "get", "demo")["limits"]
+    found = asked(service, "limits", "get", "calm")["limits"]
     assert found["limits"]["max_leverage"] == before["limits"]["max_leverage"]
     assert "max_leverage" not in found["own_limits"] and "max_daily_loss" in found["own_limits"]
     asked(service, "accounts", "create", "other")
-    assert set(asked(service, "limits", "diff", "demo", "other")["different"]) == {
+    assert set(asked(service, "limits", "diff", "calm", "other")["different"]) == {
         "max_daily_loss", "max_order_rate", "breaker_cool_down",
     }  # fmt: skip
-    first, second = asked(service, "limits", "history", "demo")["changes"]
+    first, second = asked(service, "limits", "history", "calm")["changes"]
     assert (first["reason"], second["reason"]) == ("calmer", "enough")
     assert first["changed"]["max_leverage"] == [None, "3"] and second["changed"] == {"max_leverage": ["3", None]}
-    (last,) = asked(service, "limits", "history", "demo", "--limit", "1")["changes"]
+    (last,) = asked(service, "limits", "history", "calm", "--limit", "1")["changes"]
     assert last == second
-    shown = run(service, "limits", "get", "demo").stdout
+    shown = run(service, "limits", "get", "calm").stdout
     assert "the account's own" in shown and "OFF" in shown
 
 
