@@ -489,15 +489,23 @@ async def test_live_is_for_what_concerns_an_open_live_account(tmp_path: Path) ->
 
 async def test_without_authentication_it_is_off_and_says_so_loudly(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    venues = FakeVenues(FakeVenue())
-    async with service(venues=venues, pace=FAST, risk_settings__four_eyes="all") as desk:
+    journal = MemoryJournal()
+    async with service(
+        journal=journal, venues=FakeVenues(FakeVenue()), pace=FAST, risk_settings__four_eyes="all"
+    ) as desk:
         await desk.open("bob", "10000", "USDT")
         await ask(desk, "HaltTrading", reason="drill", account_id="bob")
         assert (await ask(desk, "ResumeTrading", reason="over", account_id="bob")).accepted
         off, note = await four_eyes_of(desk, "bob")
         assert off and "nobody can be told from anybody" in note
         assert b"debt_mgmt_four_eyes 0.0" in await metrics_of(desk)
-    assert "FOUR EYES IS OFF" in caplog.text
+        assert "four eyes is off" in caplog.text and "FOUR EYES IS OFF" not in caplog.text
+        request = account_service_pb2.CreateAccountRequest(
+            request_id="open-alice", account_id="alice", broker="bybit", environment=types_pb2.ENVIRONMENT_LIVE
+        )
+        await desk.accounts.CreateAccount(request)
+    async with service(journal=journal, venues=FakeVenues(FakeVenue()), pace=FAST, risk_settings__four_eyes="all"):
+        assert "FOUR EYES IS OFF" in caplog.text
 
 
 async def metrics_of(desk: Desk, token: str = "") -> bytes:
