@@ -475,8 +475,9 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    with contextlib.suppress(NotImplementedError):
-        loop.add_signal_handler(signal.SIGHUP, stop.set if sys.stdin.isatty() else say_what_is_read_again)
+    if hasattr(signal, "SIGHUP"):
+        terminal = sys.stdin is not None and sys.stdin.isatty()
+        loop.add_signal_handler(signal.SIGHUP, stop.set if terminal else say_what_is_read_again)
     service = await start(settings, demo=demo, configuration=configuration)
     let_the_loop_go_first()
     collect_seldom()

@@ -40,6 +40,7 @@ def start(data_directory: Path, *arguments: str) -> Service:
     anywhere = ("--address", "127.0.0.1:0", "--metrics-port", "0", "--data-dir", str(data_directory))
     process = subprocess.Popen(
         [*COMMAND, "serve", "--json", *anywhere, *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
@@ -284,6 +285,22 @@ def test_a_hangup_does_not_end_a_service_without_a_terminal() -> None:
         assert running.process.returncode == 0
     assert "SIGHUP is ignored" in said
     assert "WARNING" not in said.replace("PostgreSQL does not run as root", ""), "a first start is no cause for alarm"
+
+
+def test_a_service_without_standard_input_serves_and_stops() -> None:
+    """As supervisors start it that close what they do not use."""
+    with open_place() as directory:
+        anywhere = ("--address", "127.0.0.1:0", "--metrics-port", "0", "--data-dir", str(directory))
+        closed = ["sh", "-c", 'exec "$0" "$@" <&-', *COMMAND, "serve", "--json", *anywhere]
+        process = subprocess.Popen(
+            closed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True
+        )  # fmt: skip
+        assert process.stdout is not None
+        running = Service(process, json.loads(process.stdout.readline()))
+        assert asked(running, "accounts")["accounts"] == []
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 0, said
 
 
 def test_a_port_that_is_taken_is_said_in_a_line(service: Service) -> None:

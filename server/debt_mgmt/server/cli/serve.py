@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -139,8 +140,18 @@ def settings_or_exit(output: Output, config: Path | None, flags: dict[str, str])
 
 def in_event_loop(work: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop where it is installed, else on asyncio's own loop."""
+    open_standard_streams()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         runner.run(work)
+
+
+def open_standard_streams() -> None:
+    """Open those that whoever started us has closed to nothing: else they would be what the service opens first."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
