@@ -185,6 +185,29 @@ async def test_nothing_is_changed_in_the_past(desk: Desk) -> None:
         assert desk.engine.revision("alice") == (place.shard, place.position)
 
 
+async def test_what_takes_risk_away_is_done_now_whatever_moment_it_names(desk: Desk) -> None:
+    """A header that a caller forgot to take away again does not keep anybody in a position."""
+    await desk.open("alice", "10000", "USDT")
+    await desk.mark({"BTCUSDT": "50000"})
+    await desk.fill("alice", BUY, "0.3", "BTCUSDT", "50000")
+    held = await desk.reserve("alice", BUY, "0.01", "BTCUSDT")
+    async with MarginClient(f"127.0.0.1:{desk.running.port}") as client:
+        with as_of(Revision(*desk.engine.revision("alice"))):
+            with pytest.raises(InvalidRequest, match="about the present"):
+                await client.reserve("alice", Order.buy("BTCUSDT", "0.01"))
+            assert (await client.release("alice", held.reservation.reservation_id)).accepted
+            out = await client.reserve("alice", Order.sell("BTCUSDT", "0.1"))
+            assert out.reservation is not None
+            filled = await client.record_fill(
+                "alice", "BTCUSDT", "SELL", "0.1", 50000, fill_id="out", reservation_id=out.reservation.reservation_id
+            )
+            assert filled.accepted
+            assert (await client.close_position("alice", "BTCUSDT", quantity="0.1")).accepted
+            assert (await client.halt(account_id="alice", reason="enough")).accepted
+            assert (await client.close_position("alice", "BTCUSDT")).accepted
+    assert not desk.engine.account("alice").positions
+
+
 async def test_every_method_of_an_account_that_reads_is_answered() -> None:
     """The others are about the present alone, or have times of their own to be asked for."""
     reading = {

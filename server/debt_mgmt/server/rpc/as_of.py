@@ -21,6 +21,7 @@ from debt_mgmt.server.actor import Actor, unknown_account
 from debt_mgmt.server.engine_figures import EngineCounters
 from debt_mgmt.server.journal.journal import Journal, Row
 from debt_mgmt.server.past import AccountThen, account_then, house_then, last_position_at
+from debt_mgmt.server.rpc.exits import takes_risk_away
 
 if TYPE_CHECKING:
     from debt_mgmt.core.account import Account
@@ -61,7 +62,7 @@ def looking_back(method: MethodDescriptor, now: Handler, make: "Callable[[Any], 
         return now
 
     def of_now_only(request: Any, call: Any) -> Any:
-        if asked(call) is not None:
+        if asked(call) is not None and not takes_risk_away(engine, method.name, request):
             raise InvalidRequest([(AS_OF, f"{method.name} is about the present: it can't be asked as of another time")])
         return now(request, call)
 

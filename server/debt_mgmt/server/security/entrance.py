@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from debt_mgmt.core.check import is_reducing
-from debt_mgmt.core.faults import Fault
 from debt_mgmt.server.metrics import EntranceFigures
-from debt_mgmt.server.rpc.validate import Reader, order_of, venue_of
+from debt_mgmt.server.rpc.exits import reduces
 from debt_mgmt.server.security.identity import Authentication, Verifier
 from debt_mgmt.server.security.jwt import JwtVerifier
 from debt_mgmt.server.security.quotas import Quotas, QuotaTerms
@@ -48,21 +47,10 @@ class Entrance:
             openings_per_hour=quotas.openings_per_hour,
             streams=quotas.streams,
         )
-        self.quotas = Quotas(terms, self.is_reducing) if server.auth != "off" else Quotas(QuotaTerms())
+        self.quotas = Quotas(terms, partial(reduces, engine)) if server.auth != "off" else Quotas(QuotaTerms())
         self.certificates: Certificates | None = None
         if server.tls.certificate is not None and server.tls.key is not None:
             self.certificates = Certificates(server.tls.certificate, server.tls.key, server.tls.client_ca)
-
-    def is_reducing(self, request: Any) -> bool:
-        """Whether the order of a request only takes risk away; what is malformed is nothing that is counted."""
-        try:
-            account = self.engine.account(request.account_id)
-            read = Reader(venue_of(account))
-            order = order_of(read, request.order, "order", account.position_mode)
-            read.done()
-        except Fault:
-            return True
-        return is_reducing(account, order)
 
     def problems(self) -> list[str]:
         """What is wrong with keys and certificates at this moment, in words."""

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from debt_mgmt.core.access import Role
 from debt_mgmt.core.faults import RateLimited
+from debt_mgmt.server.rpc.exits import ORDERS
 from debt_mgmt.server.security.identity import LOCAL_IDENTITY, Identity
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
@@ -18,7 +19,6 @@ NAMES_MOST = 10_000
 """Callers that are counted at the same time; the one that was idle longest is forgotten for the next."""
 
 LEVERAGE_CHANGES = frozenset({"SetLeverage", "SetMarginMode"})
-OPENINGS = frozenset({"ReserveMargin", "PlaceOrder"})
 LIST = "List"
 
 
@@ -90,7 +90,7 @@ class Quotas:
         if name in LEVERAGE_CHANGES and terms.leverage_changes_per_day is not None:
             quota = Quota("leverage_changes_per_day", terms.leverage_changes_per_day, DAY, "leverage changes a day")
             return self.limited(quota, lambda identity, request: not getattr(request, "validate_only", False))
-        if name in OPENINGS and terms.openings_per_hour is not None:
+        if name in ORDERS and terms.openings_per_hour is not None:
             quota = Quota("openings_per_hour", terms.openings_per_hour, HOUR, "orders that add risk an hour")
             return self.limited(quota, lambda identity, request: not self.is_reducing(request))
         if name.startswith(LIST) and terms.viewer_lists_per_minute is not None:
